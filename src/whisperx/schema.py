@@ -1,0 +1,80 @@
+"""The nouns of the project: what each stage takes and returns.
+
+`load_audio -> detect_speech -> pack -> decode -> write`; audio is float32 `(n_samples,)`, 16 kHz mono, and every time is
+in seconds. The TypedDicts have the keys of WhisperX, in its order.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Literal, NotRequired, Protocol, TypeAlias, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+Audio: TypeAlias = npt.NDArray[np.float32]  # (n_samples,), 16 kHz mono, in [-1, 1]
+Task: TypeAlias = Literal["transcribe", "translate"]
+ProgressCallback: TypeAlias = Callable[[float], None] | None  # called with 0..100
+
+
+class SingleSegment(TypedDict):
+    """A piece of transcript as the decoder returns it."""
+
+    text: str  # with Whisper's leading space
+    start: float
+    end: float
+    avg_logprob: NotRequired[float]
+
+
+class TranscriptionResult(TypedDict):
+    """The result of one recording."""
+
+    segments: list[SingleSegment]
+    language: str
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where somebody speaks, in seconds."""
+
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Merged spans of at most 30 s and the samples between the first start and the last end: one row of the decoder."""
+
+    start: float
+    end: float
+    spans: tuple[Span, ...]
+    samples: Audio
+
+
+class Vad(Protocol):
+    """Anything that finds speech: audio float32 `(n_samples,)` at 16 kHz -> spans in time order, not overlapping."""
+
+    def __call__(self, audio: Audio) -> list[Span]: ...
+
+
+@dataclass
+class Meter:
+    """Seconds spent in each stage and things counted on the way, of one recording.
+
+    Stages never nest, so their sum is at most the wall time.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @contextmanager
+    def time(self, stage: str) -> Iterator[None]:
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - start
+
+    def count(self, thing: str, n: int = 1) -> None:
+        self.counts[thing] = self.counts.get(thing, 0) + n

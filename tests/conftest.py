@@ -1,0 +1,24 @@
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """A folder beside the checkout with recordings (`audio/`) and checkpoints (`models/`) that are not ours to ship."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no recordings or checkpoints to test with: {SHARED} is missing")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def demo_model() -> Path:
+    return ROOT / "examples" / "demo-model"
+
+
+@pytest.fixture(scope="session")
+def demo_audio() -> Path:
+    return ROOT / "examples" / "demo.wav"
