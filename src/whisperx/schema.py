@@ -1,7 +1,7 @@
 """The nouns of the project: what each stage takes and returns.
 
-`load_audio -> detect_speech -> pack -> decode -> write`; audio is float32 `(n_samples,)`, 16 kHz mono, and every time is
-in seconds. The TypedDicts have the keys of WhisperX, in its order.
+`load_audio -> detect_speech -> pack -> decode -> write`; audio is float32 `(n_samples,)`, 16 kHz mono, and every time
+is in seconds. The TypedDicts have the keys of WhisperX, in its order.
 """
 
 from collections.abc import Callable, Iterator
