@@ -1,15 +1,29 @@
-"""Sound to numbers: the constants of Whisper's front end and the log-mel spectrogram. NumPy only.
+"""Recordings to numbers: decoding with PyAV, the constants of Whisper's front end, the log-mel spectrogram.
 
-The spectrogram is OpenAI's (openai/whisper, `whisper/audio.py`), computed in float32 as there.
+Decoding gives the samples that WhisperX gets from `ffmpeg -ac 1 -ar 16000 -f s16le`. The spectrogram is OpenAI's
+(openai/whisper, `whisper/audio.py`), computed in float32 as there.
 """
 
+import logging
+import os
+import re
+import stat
+from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import TypeVar
 
+import av
 import numpy as np
 import numpy.typing as npt
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
+from av.container.input import InputContainer
+from av.packet import Packet
+from av.stream import Discard
 
-from whisperx.errors import OptionError
+from whisperx.errors import AudioError, OptionError
 from whisperx.schema import Audio
 
 SAMPLE_RATE = 16000
@@ -22,8 +36,171 @@ N_SAMPLES_PER_TOKEN = HOP_LENGTH * 2  # 320, since the encoder's second convolut
 FRAMES_PER_SECOND = SAMPLE_RATE // HOP_LENGTH  # 100 mel frames
 TOKENS_PER_SECOND = SAMPLE_RATE // N_SAMPLES_PER_TOKEN  # 50 positions of the encoder
 
+MAX_HOURS = 24  # of one recording: 5.5 GB of samples. A forged file of a few kB can claim, and decode to, years
+
+# What FFmpeg may touch. Without these lists a playlist makes it fetch URLs or read other files, and probing runs its
+# video decoders, which have had the worst bugs.
+_WHITELISTS = {
+    "protocol_whitelist": "file,pipe",
+    # mov is also mp4, m4a and 3gp; matroska also webm; asf also wma; mp3 also mp2
+    "format_whitelist": "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dss,eac3,flac,flv,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,"
+    "nistsphere,ogg,tta,w64,wav,wv",
+    "codec_whitelist": "aac,aac_fixed,aac_latm,ac3,ac3_fixed,adpcm_ima_qt,adpcm_ima_wav,adpcm_ms,adpcm_swf,"
+    "adpcm_yamaha,alac,amrnb,amrwb,ape,dca,dss_sp,eac3,flac,g722,g723_1,g726,g726le,gsm,gsm_ms,ilbc,mlp,mp1,mp1float,"
+    "mp2,mp2float,mp3,mp3float,mpc7,mpc8,nellymoser,opus,pcm_alaw,pcm_bluray,pcm_dvd,pcm_f16le,pcm_f24le,pcm_f32be,"
+    "pcm_f32le,pcm_f64be,pcm_f64le,pcm_mulaw,pcm_s16be,pcm_s16be_planar,pcm_s16le,pcm_s16le_planar,pcm_s24be,pcm_s24le,"
+    "pcm_s24le_planar,pcm_s32be,pcm_s32le,pcm_s32le_planar,pcm_s64be,pcm_s64le,pcm_s8,pcm_s8_planar,pcm_u16be,"
+    "pcm_u16le,pcm_u24be,pcm_u24le,pcm_u32be,pcm_u32le,pcm_u8,s302m,speex,truehd,truespeech,tta,vorbis,wavpack,"
+    "wmalossless,wmapro,wmav1,wmav2,wmavoice",
+}
+_RATES = range(1000, 768_001)  # Hz; beyond them a header is damaged or forged
+
+logger = logging.getLogger(__name__)
+
 _T = TypeVar("_T", bound=np.generic)
 _FRAMES_PER_BLOCK = 512  # of 0.8 MB: a block stays in the cache, and an hour of audio needs no more memory than a chunk
+
+
+def load_audio(file: str | os.PathLike[str], sr: int = SAMPLE_RATE) -> Audio:
+    """The sound of a recording as one channel: float32 `(n_samples,)` at `sr` Hz, within [-1, 1].
+
+    Reads wav, mp3, m4a, mp4, mov, flac, ogg, opus, webm, mkv, wma, aiff, amr and more, whatever the file is called; of
+    several audio streams the one that FFmpeg calls the best, pictures ignored. The samples pass through 16 bits, as
+    they do in WhisperX, so that both see the same numbers. A damaged or cut file gives what can be decoded of it, as
+    with the ffmpeg command, and a warning in the log.
+
+    Raises AudioError for anything else: no such file, nothing decodable, a playlist, a URL, more than `MAX_HOURS`
+    hours; OptionError for an `sr` outside 1000 to 768000.
+    """
+    if sr not in _RATES:
+        raise OptionError(f"A sample rate lies between {_RATES[0]} and {_RATES[-1]} Hz, not at {sr!r}.")
+    name = os.fsdecode(file)
+    _check_that_it_is_a_file(name)
+    # A bytearray grows in place: no second copy of a long recording is ever held.
+    samples = bytearray()
+    try:
+        with _open(name) as container:
+            stream = _choose_stream(container, name)
+            for block in _resample(_decode(container, stream, name), sr, name):
+                samples += block.data
+            promised = _promised_seconds(container, stream)
+    # What PyAV raises for broken files: its own errors, ValueError and LookupError among them.
+    except (av.FFmpegError, OSError, ValueError, LookupError) as error:
+        raise AudioError(f"{name!r} {_describe(name, error)}") from error
+    if not samples:
+        raise AudioError(
+            f"{name!r} has an audio stream, but no sound could be decoded from it: it is empty or damaged."
+        )
+    result = np.frombuffer(samples, dtype=np.float32)
+    if promised - result.size / sr > max(1.0, 0.1 * promised):
+        logger.warning("%r promises %.1f s, but only %.1f s could be decoded", name, promised, result.size / sr)
+    return result
+
+
+def _check_that_it_is_a_file(name: str) -> None:
+    try:
+        status = Path(name).stat()
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name):
+            raise AudioError(f"{name!r} is a URL, which is not fetched: download it and pass the file.") from None
+        reason = getattr(error, "strerror", None) or error
+        raise AudioError(f"{name!r} cannot be opened: {reason}.") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise AudioError(f"{name!r} is a folder: pass the recordings in it.")
+    if stat.S_ISREG(status.st_mode) and status.st_size == 0:
+        raise AudioError(f"{name!r} is an empty file.")
+
+
+def _open(name: str) -> InputContainer:
+    # "file:" keeps names as "concat:a|b" or "-x.wav" from meaning anything. Tags are not worth an error.
+    return av.open(f"file:{name}", "r", options=_WHITELISTS, metadata_errors="replace")
+
+
+def _choose_stream(container: InputContainer, name: str) -> AudioStream:
+    streams = container.streams.audio
+    if not streams:
+        raise AudioError(f"{name!r} has no audio stream.")
+    allowed = _WHITELISTS["codec_whitelist"].split(",")  # which FFmpeg itself obeys only while it probes
+    decodable = [stream for stream in streams if stream.codec_context and stream.codec_context.name in allowed]
+    if not decodable:
+        codecs = {stream.codec_context.name if stream.codec_context else "unknown" for stream in streams}
+        raise AudioError(f"{name!r} is encoded in a way that is not read here: {', '.join(sorted(codecs))}.")
+    best = container.streams.best("audio")
+    chosen = next((stream for stream in decodable if stream is best), decodable[0])
+    for stream in container.streams:
+        if stream is not chosen:
+            stream.discard = Discard.all
+    return chosen
+
+
+def _decode(container: InputContainer, stream: AudioStream, name: str) -> Iterator[AudioFrame]:
+    """All frames that can be decoded. Damaged packets are skipped, as the ffmpeg command does."""
+    n_damaged = 0
+    for packet in _read(container, stream, name):
+        try:
+            yield from stream.codec_context.decode(packet)
+        except av.FFmpegError:
+            n_damaged += 1
+    if n_damaged:
+        logger.warning("%r is damaged: %d packets were skipped", name, n_damaged)
+
+
+def _read(container: InputContainer, stream: AudioStream, name: str) -> Iterator["Packet[AudioStream] | None"]:
+    """The packets of a stream, then None, which makes the decoder give what it holds back."""
+    try:
+        for packet in container.demux(stream):
+            if packet.size:  # an empty packet would end the stream for the decoder, wherever it comes
+                yield packet
+    except av.FFmpegError as error:
+        logger.warning("%r cannot be read to its end: %s", name, error.strerror)
+    yield None
+
+
+def _resample(frames: Iterator[AudioFrame], sr: int, name: str) -> Iterator[Audio]:
+    """Blocks of samples of one channel at `sr` Hz. The shape of the frames may change on the way."""
+    resampler = AudioResampler("s16", "mono", sr)
+    shape = None
+    seconds = 0.0
+    for frame in frames:
+        if frame.sample_rate not in _RATES:
+            raise AudioError(f"{name!r} claims a sample rate of {frame.sample_rate} Hz: it is damaged or forged.")
+        seconds += frame.samples / frame.sample_rate
+        if seconds > MAX_HOURS * 3600:
+            raise AudioError(f"{name!r} is longer than {MAX_HOURS} hours: cut it into shorter files.")
+        if shape != (shape := (frame.format.name, frame.layout.name, frame.sample_rate)):
+            yield from _convert(resampler, None)
+            resampler = AudioResampler("s16", "mono", sr)
+        yield from _convert(resampler, frame)
+    yield from _convert(resampler, None)
+
+
+def _convert(resampler: AudioResampler, frame: AudioFrame | None) -> Iterator[Audio]:
+    for block in resampler.resample(frame):
+        if block is not None:  # as the flush of a resampler with nothing to do answers
+            yield np.multiply(block.to_ndarray()[0], 1 / 32768, dtype=np.float32)  # int16 -> [-1, 1]
+
+
+def _promised_seconds(container: InputContainer, stream: AudioStream) -> float:
+    """How long the header says the stream is, 0 where it says nothing."""
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    if container.duration is not None and len(container.streams) == 1:
+        return container.duration / av.time_base
+    return 0.0
+
+
+def _describe(name: str, error: Exception) -> str:
+    """What a file is that FFmpeg refuses to read."""
+    with Path(name).open("rb") as file:
+        head = file.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n")
+    if head.lower().startswith((b"#extm3u", b"ffconcat", b"[playlist]", b"v=0")) or b"<MPD" in head:
+        return "is a playlist, which may name any file or address and is not followed: pass the recordings themselves."
+    if head.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM")):
+        return "is a picture."
+    if head and not re.search(rb"[\x00-\x08\x0e-\x1f]", head):
+        return "is a text file."
+    reason = getattr(error, "strerror", None) or error
+    return f"is damaged, or not in a format that is read here: {reason}."
 
 
 def pad_or_trim(array: npt.NDArray[_T], length: int = N_SAMPLES, *, axis: int = -1) -> npt.NDArray[_T]:
