@@ -4,9 +4,10 @@ A file is mapped into memory and only its directory is read, so opening gigabyte
 decompressed before somebody has looked at the shape. PyTorch's formats are in `pytorch.py`.
 """
 
-import io
+import ast
 import json
 import math
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ _SAFETENSORS_DTYPES = {
     "I64": "<i8", "F16": "<f2", "BF16": BFLOAT16, "F32": "<f4", "F64": "<f8",
 }  # fmt: skip
 _MAX_NPY_HEADER_BYTES = 1 << 16
+_NPY_BFLOAT16 = ("|V2", "<V2")  # MLX writes two opaque bytes
 _ZIP_LOCAL_HEADER_BYTES = 30
 
 
@@ -64,9 +66,11 @@ def _safetensors_entry(path: Path, name: str, entry: Any, body: Bytes) -> Tensor
         )
     except (TypeError, KeyError, ValueError) as error:
         raise CheckpointError(f"{path}: the header's entry for {name!r} is broken") from error
-    dtype = _SAFETENSORS_DTYPES.get(dtype_name)
+    dtype = _SAFETENSORS_DTYPES.get(str(dtype_name))
     if dtype is None:
-        raise CheckpointError(f"{path}: {name} has type {dtype_name}, expected one of {', '.join(_SAFETENSORS_DTYPES)}")
+        raise CheckpointError(
+            f"{path}: {name} has type {dtype_name!r:.40}, expected one of {', '.join(_SAFETENSORS_DTYPES)}"
+        )
     if not begin <= end <= body.size or end - begin != math.prod(shape) * item_size(dtype):
         raise CheckpointError(f"{path}: {name} lies outside the file or does not fill its shape {shape}")
     return Tensor(shape, dtype, lambda: as_array(body[begin:end], dtype).reshape(shape))
@@ -83,27 +87,40 @@ def open_npz(path: Path) -> dict[str, Tensor]:
 
 
 def _npz_entry(path: Path, data: Bytes, info: zipfile.ZipInfo) -> Tensor:
-    start = io.BytesIO(zip_member(path, data, info, limit=_MAX_NPY_HEADER_BYTES).tobytes())
     try:
-        version = np.lib.format.read_magic(start)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran_order, dtype = read_header(start)
-        shape = checked_sizes(shape)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
-        raise CheckpointError(f"{path}: {info.filename} is not a NumPy array") from error
-    type_name = BFLOAT16 if dtype.str in ("|V2", "<V2") else dtype.str  # MLX writes bfloat16 as two opaque bytes
-    if dtype.hasobject or (dtype.kind not in "biuf" and type_name != BFLOAT16):
-        raise CheckpointError(f"{path}: {info.filename} has type {dtype}, expected numbers")
-    begin = start.tell()
-    end = begin + math.prod(shape) * dtype.itemsize
+        dtype, fortran_order, shape, begin = _npy_header(
+            zip_member(path, data, info, limit=_MAX_NPY_HEADER_BYTES).tobytes()
+        )
+    except (ValueError, TypeError, LookupError, SyntaxError, RecursionError, MemoryError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{path}: {info.filename} is not an array of numbers") from error
+    end = begin + math.prod(shape) * item_size(dtype)
     if end != info.file_size:
         raise CheckpointError(f"{path}: {info.filename} does not fill its shape {shape}")
 
     def read() -> Array:
-        array = as_array(zip_member(path, data, info)[begin:end], type_name)
+        array = as_array(zip_member(path, data, info)[begin:end], dtype)
         return array.reshape(shape[::-1]).T if fortran_order else array.reshape(shape)
 
-    return Tensor(shape, type_name, read)
+    return Tensor(shape, dtype, read)
+
+
+def _npy_header(start: bytes) -> tuple[str, bool, tuple[int, ...], int]:
+    """Type, order, shape and length of the header (numpy.lib.format), read strictly: NumPy's own reader is lenient."""
+    if start[:6] != b"\x93NUMPY":
+        raise ValueError("no npy magic")
+    begin = 10 if start[6] == 1 else 12  # the length takes two bytes in version 1, four from version 2 on
+    end = begin + int.from_bytes(start[8:begin], "little")
+    header = ast.literal_eval(start[begin:end].decode("latin-1"))
+    descr = header["descr"]
+    if descr in _NPY_BFLOAT16:
+        dtype = BFLOAT16
+    elif isinstance(descr, str) and re.fullmatch(r"[<>|][biuf]\d", descr):
+        dtype = descr
+    else:
+        raise ValueError("not a type of numbers")
+    return dtype, bool(header["fortran_order"]), checked_sizes(header["shape"]), end
 
 
 def map_bytes(path: Path) -> Bytes:
@@ -120,10 +137,11 @@ def map_bytes(path: Path) -> Bytes:
 
 
 def as_array(data: Bytes, dtype: str) -> Array:
-    """Bytes as numbers, `(n,)`: a view where the bytes are aligned in memory, else a copy; bfloat16 becomes float32."""
+    """Bytes as numbers in the machine's byte order, `(n,)`: a view where possible, else a copy; bfloat16 as float32."""
     if dtype == BFLOAT16:
         return (data.view("<u2").astype(np.uint32) << 16).view(np.float32)  # the upper half of a float32
-    return np.require(data.view(dtype), requirements=["ALIGNED"])
+    array = np.require(data.view(dtype), requirements=["ALIGNED"])
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def item_size(dtype: str) -> int:
@@ -133,7 +151,7 @@ def item_size(dtype: str) -> int:
 def checked_sizes(sizes: Sequence[Any]) -> tuple[int, ...]:
     """Sizes as a tuple. Raises ValueError when one is not an integer or is negative."""
     if not all(type(size) is int and size >= 0 for size in sizes):
-        raise ValueError(f"sizes must be integers from 0, not {sizes!r:.100}")
+        raise ValueError("sizes must be integers from 0 up")  # without them: they may be anything, of any length
     return tuple(sizes)
 
 

@@ -5,15 +5,18 @@ both as MLX has them. `expected_shapes` lists them all.
 """
 
 import logging
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from whisperx.checkpoints.alignment_heads import Heads, choose_alignment_heads
+from whisperx.checkpoints.dimensions import WhisperDimensions
 from whisperx.checkpoints.tensors import BFLOAT16, Array, Tensor
 from whisperx.checkpoints.weights import find_weights, open_weights, read_json
 from whisperx.errors import CheckpointError
@@ -23,6 +26,7 @@ logger = logging.getLogger(__name__)
 HEAD_DIM = 64  # of every published Whisper
 N_AUDIO_CTX = 1500  # frames of 20 ms in 30 s
 CONV_KERNEL = 3
+MAX_PARAMETERS = 2_000_000_000  # large-v3 has 1.55 billion; a file that claims more is not decompressed
 
 _HF_CONFIG_KEYS = {
     "n_mels": "num_mel_bins",
@@ -36,6 +40,7 @@ _HF_CONFIG_KEYS = {
     "n_text_head": "decoder_attention_heads",
     "n_text_layer": "decoder_layers",
 }
+_UNSEEN_SIZES = ("n_audio_head", "n_text_head")  # no tensor's shape tells them
 _HF_NAMES = {
     "layers": "blocks",
     "self_attn": "attn",
@@ -51,26 +56,12 @@ _HF_NAMES = {
     "out_proj": "out",
     "embed_tokens": "token_embedding",
 }
+_FLOAT_DTYPES = ("<f2", ">f2", "<f4", ">f4", "<f8", ">f8", BFLOAT16)
+_PACKED_DTYPES = ("<u4",)
 _POSITIONS = "encoder.positional_embedding"
 _TOKENS = "decoder.token_embedding.weight"
 _PROJECTION = "proj_out.weight"
 _HEADS = "alignment_heads"
-
-
-@dataclass(frozen=True)
-class WhisperDimensions:
-    """The sizes of a Whisper network, under OpenAI's names."""
-
-    n_mels: int  # 80, or 128 from large-v3 on
-    n_audio_ctx: int  # encoder frames of a 30 s window
-    n_audio_state: int
-    n_audio_head: int
-    n_audio_layer: int
-    n_vocab: int  # 51864 English, 51865 multilingual, 51866 from large-v3 on
-    n_text_ctx: int  # most tokens of a window, prompt included
-    n_text_state: int
-    n_text_head: int
-    n_text_layer: int
 
 
 @dataclass(frozen=True)
@@ -87,7 +78,7 @@ class Checkpoint:
 
     dims: WhisperDimensions
     arrays: dict[str, Array]  # under the names of `expected_shapes`; float16, float32 or float64, packed ones uint32
-    alignment_heads: npt.NDArray[np.int64]  # (n, 2): layer and head of the cross attention that follows the sound
+    alignment_heads: Heads  # the cross-attention heads that follow the sound
     quantization: Quantization | None
     config: dict[str, Any]  # config.json, empty where there is none
     generation_config: dict[str, Any]  # generation_config.json, likewise
@@ -96,8 +87,8 @@ class Checkpoint:
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a Whisper model from a folder or a weights file.
 
-    The configuration gives the dimensions and, where it is missing or silent, the shapes do. Every tensor is then
-    checked against them, so a configuration of another model is an error.
+    The dimensions come from the configuration or, where it is missing or silent, from the shapes of the weights; where
+    both speak they must agree.
 
     Raises ModelNotFoundError when nothing is there; CheckpointError when the files are broken, unsafe, of another kind
     of model, or when a tensor is missing or has another shape than the dimensions ask for.
@@ -105,20 +96,24 @@ def load_checkpoint(path: Path) -> Checkpoint:
     weights_path = find_weights(path)
     config = _json_beside(weights_path, "config.json")
     generation_config = _json_beside(weights_path, "generation_config.json")
+    weights = open_weights(weights_path)
 
-    tensors = _renamed(open_weights(weights_path))
-    dims = _dimensions(weights_path, config, tensors)
-    quantization = _quantization(weights_path, config)
+    tensors = _renamed(weights.tensors)
     projection = tensors.pop(_PROJECTION, None)
     if projection is not None:
         tensors.setdefault(_TOKENS, projection)  # tied, and stored once under either name
+    dims = _dimensions(weights_path, config | weights.dims, tensors)
+    quantization = _quantization(weights_path, config)
     arrays = _read_expected(weights_path, dims, quantization, tensors)
-    if projection is not None and not config.get("tie_word_embeddings", True):
-        _check_tied(weights_path, projection, arrays)
-    positions = tensors.get(_POSITIONS)
-    if positions is not None and not _is_sinusoidal(positions, dims):
-        arrays[_POSITIONS] = positions.read()
-    heads = _alignment_heads(dims, generation_config, tensors.get(_HEADS))
+    if projection is not None:
+        _check_tied(weights_path, config, projection, arrays[_TOKENS])
+    arrays |= _own_positions(weights_path, dims, tensors.get(_POSITIONS))
+    heads = choose_alignment_heads(
+        dims,
+        name=f"{weights_path} {config.get('_name_or_path')}",
+        configured=generation_config.get(_HEADS),
+        stored=_stored_heads(dims, tensors.get(_HEADS)),
+    )
     return Checkpoint(dims, arrays, heads, quantization, config, generation_config)
 
 
@@ -171,7 +166,7 @@ def dequantize(weight: Array, scales: Array, biases: Array, group_size: int, bit
     joined = (pieces << (8 * np.arange(bits, dtype=np.uint64))).sum(axis=-1, dtype=np.uint64)  # (rows, columns / 8)
     shifts = bits * np.arange(8, dtype=np.uint64)
     numbers = (joined[..., None] >> shifts) & np.uint64(2**bits - 1)  # (rows, columns / 8, 8)
-    groups = numbers.astype(np.float32).reshape(rows, -1, group_size)
+    groups: npt.NDArray[np.float32] = numbers.astype(np.float32).reshape(rows, -1, group_size)
     groups = groups * scales.astype(np.float32)[..., None] + biases.astype(np.float32)[..., None]
     return groups.reshape(rows, -1)
 
@@ -180,7 +175,8 @@ def sinusoids(length: int, channels: int) -> npt.NDArray[np.float32]:
     """The encoder's positions, `(length, channels)`: sines, then cosines, of wavelengths up to 10000 (Vaswani 2017)."""
     rates = np.exp(-np.log(10000) / (channels // 2 - 1) * np.arange(channels // 2))
     angles = np.arange(length)[:, None] * rates
-    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
+    positions: npt.NDArray[np.float64] = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+    return positions.astype(np.float32)
 
 
 def _json_beside(weights_path: Path, name: str) -> dict[str, Any]:
@@ -216,16 +212,13 @@ def _kernel_in_the_middle(tensor: Tensor) -> Tensor:
 
 
 def _dimensions(path: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> WhisperDimensions:
-    configured = {
-        field.name: config[key]
-        for field in fields(WhisperDimensions)
-        for key in (field.name, _HF_CONFIG_KEYS[field.name])
-        if key in config
-    }
-    sizes = _sizes_from_shapes(path, tensors) | configured
-    if not all(type(size) is int and size > 0 for size in sizes.values()):
-        raise CheckpointError(f"{path.parent / 'config.json'}: sizes must be positive integers, found {sizes}")
-    dims = WhisperDimensions(**sizes)
+    measured = _sizes_from_shapes(path, tensors)
+    configured = {name: config[key] for name in measured for key in (name, _HF_CONFIG_KEYS[name]) if key in config}
+    for name, size in configured.items():
+        seen = name not in _UNSEEN_SIZES and (name != "n_audio_ctx" or _POSITIONS in tensors)
+        if type(size) is not int or size < 1 or (seen and size != measured[name]):
+            raise CheckpointError(f"{path}: the configuration says {name} {size!r:.20}, the weights {measured[name]}")
+    dims = WhisperDimensions(**(measured | configured))
     if dims.n_audio_state % dims.n_audio_head or dims.n_text_state % dims.n_text_head:
         raise CheckpointError(f"{path}: the attention heads do not divide the width of the network: {dims}")
     return dims
@@ -243,11 +236,11 @@ def _sizes_from_shapes(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, i
     n_text_ctx, text_state = shape("decoder.positional_embedding", 2)
     return {
         "n_mels": n_mels,
-        "n_audio_ctx": tensors[_POSITIONS].shape[0] if _POSITIONS in tensors else N_AUDIO_CTX,
+        "n_audio_ctx": shape(_POSITIONS, 2)[0] if _POSITIONS in tensors else N_AUDIO_CTX,
         "n_audio_state": audio_state,
         "n_audio_head": max(1, audio_state // HEAD_DIM),
         "n_audio_layer": _count_layers("encoder", tensors),
-        "n_vocab": shape(_TOKENS if _TOKENS in tensors else _PROJECTION, 2)[0],
+        "n_vocab": shape(_TOKENS, 2)[0],
         "n_text_ctx": n_text_ctx,
         "n_text_state": text_state,
         "n_text_head": max(1, text_state // HEAD_DIM),
@@ -292,8 +285,10 @@ def _read_expected(
         if tensors[name].shape != shape:
             raise CheckpointError(f"{path}: tensor {name} has shape {tensors[name].shape}, expected {shape}")
         packed = name.removesuffix("weight") + "scales" in expected
-        if tensors[name].dtype not in (("<u4",) if packed else ("<f2", "<f4", "<f8", BFLOAT16)):
+        if tensors[name].dtype not in (_PACKED_DTYPES if packed else _FLOAT_DTYPES):
             raise CheckpointError(f"{path}: tensor {name} has type {tensors[name].dtype}, expected floating point")
+    if sum(math.prod(shape) for shape in expected.values()) > MAX_PARAMETERS:
+        raise CheckpointError(f"{path} claims more than {MAX_PARAMETERS} parameters; the largest Whisper has fewer")
     return {name: tensors[name].read() for name in expected}
 
 
@@ -304,30 +299,28 @@ def _packed_shapes(name: str, shape: tuple[int, ...], quantization: Quantization
     return {name: (rows, columns * quantization.bits // 32), f"{stem}scales": groups, f"{stem}biases": groups}
 
 
-def _check_tied(path: Path, projection: Tensor, arrays: Mapping[str, Array]) -> None:
-    if not np.array_equal(projection.read(), arrays[_TOKENS]):
+def _check_tied(path: Path, config: Mapping[str, Any], projection: Tensor, tokens: Array) -> None:
+    if not config.get("tie_word_embeddings", True) and not np.array_equal(projection.read(), tokens):
         raise CheckpointError(f"{path}: {_PROJECTION} differs from the token embedding; every Whisper shares the two")
 
 
-def _is_sinusoidal(positions: Tensor, dims: WhisperDimensions) -> bool:
-    """Whether stored positions are the sinusoids, up to rounding, and not fine-tuned ones."""
+def _own_positions(path: Path, dims: WhisperDimensions, stored: Tensor | None) -> dict[str, Array]:
+    """The encoder's positions where they are not the sinusoids up to rounding, that is, where they were fine-tuned."""
+    if stored is None:
+        return {}
     shape = (dims.n_audio_ctx, dims.n_audio_state)
-    if positions.shape != shape:
-        raise CheckpointError(f"tensor {_POSITIONS} has shape {positions.shape}, expected {shape}")
-    tolerance = 4e-3 if positions.dtype == BFLOAT16 else 1e-3
-    return bool(np.abs(positions.read() - sinusoids(*shape)).max() <= tolerance)
+    if stored.shape != shape:
+        raise CheckpointError(f"{path}: tensor {_POSITIONS} has shape {stored.shape}, expected {shape}")
+    positions = stored.read()
+    rounding = 4e-3 if stored.dtype == BFLOAT16 else 1e-3
+    if np.abs(positions - sinusoids(*shape)).max() <= rounding:
+        return {}
+    logger.debug("%s: the encoder's positions are not the sinusoids and are kept", path)
+    return {_POSITIONS: positions}
 
 
-def _alignment_heads(
-    dims: WhisperDimensions, generation_config: Mapping[str, Any], stored: Tensor | None
-) -> npt.NDArray[np.int64]:
-    heads = generation_config.get(_HEADS)
-    if heads is None and stored is not None:
-        heads = stored.read()
-    if heads is None:
-        heads = [
-            (layer, head)
-            for layer in range(dims.n_text_layer // 2, dims.n_text_layer)
-            for head in range(dims.n_text_head)
-        ]
-    return np.asarray(heads, dtype=np.int64).reshape(-1, 2)
+def _stored_heads(dims: WhisperDimensions, stored: Tensor | None) -> Array | None:
+    """MLX's `alignment_heads`, not read where there are more than the decoder has."""
+    if stored is None or math.prod(stored.shape) > 2 * dims.n_text_layer * dims.n_text_head:
+        return None
+    return stored.read()
