@@ -112,40 +112,36 @@ def _load_zip(path: Path, data: Bytes) -> Any:
 
 
 def _load_legacy(path: Path, data: Bytes) -> Any:
-    storages = data[:0]
     starts: dict[str, int] = {}
 
     def read_storage(key: str, n_bytes: int) -> Bytes:
-        storage = storages[starts[key] : starts[key] + n_bytes] if key in starts else data[:0]
+        start = starts.get(key, data.size)
+        storage = data[start : start + n_bytes]
         if storage.size < n_bytes:
             raise CheckpointError(f"{path}: storage {key} has {storage.size} bytes, expected {n_bytes}")
         return storage
 
-    stream = io.BytesIO(data[:_MAX_PICKLE_BYTES].tobytes())
-    if _LEGACY_MAGIC.to_bytes(10, "little") not in stream.getvalue()[:16]:
+    program = io.BytesIO(data[:_MAX_PICKLE_BYTES].tobytes())
+    if _LEGACY_MAGIC.to_bytes(10, "little") not in program.getvalue()[:32]:
         raise CheckpointError(f"{path}: not a file of torch.save (whisper.cpp and CTranslate2 models cannot be read)")
     preamble = _Interpreter(path, read_storage, "<")
-    _magic, version, system = preamble.run(stream), preamble.run(stream), preamble.run(stream)
+    _magic, version, system = preamble.run(program), preamble.run(program), preamble.run(program)
     if version != _LEGACY_VERSION or not isinstance(system, dict):
         raise CheckpointError(f"{path}: unknown version of torch.save; load it in PyTorch and save it again")
     interpreter = _Interpreter(path, read_storage, "<" if system.get("little_endian", True) else ">")
-    root = interpreter.run(stream)
-    keys = interpreter.run(stream)
-    storages = data[stream.tell() :]
-    starts.update(_legacy_starts(path, keys, interpreter.storages, storages))
+    root, keys = interpreter.run(program), interpreter.run(program)
+    starts.update(_legacy_starts(path, keys, interpreter.storages, program.tell()))
     return root
 
 
-def _legacy_starts(path: Path, keys: Any, storages: dict[str, _Storage], data: Bytes) -> dict[str, int]:
-    """Where each storage's numbers begin: they follow one another, each after its length as an int64."""
-    starts, position = {}, 0
+def _legacy_starts(path: Path, keys: Any, storages: dict[str, _Storage], position: int) -> dict[str, int]:
+    """Where in the file each storage's numbers begin: they follow one another, each after its length as an int64."""
+    starts = {}
     for key in keys if isinstance(keys, list) else []:
         if not isinstance(key, str) or key not in storages:
             raise CheckpointError(f"{path}: the list of storages does not fit the tensors")
         starts[key] = position + 8
         position = starts[key] + storages[key].n_items * item_size(storages[key].dtype)
-    if position > data.size:
-        raise CheckpointError(f"{path} is cut short: {data.size} bytes of tensors, expected {position}")
     return starts
 
 
