@@ -1,0 +1,59 @@
+"""Silero VAD: network, thresholds and lengths together."""
+
+from dataclasses import dataclass
+
+from whisperx.audio import SAMPLE_RATE
+from whisperx.errors import OptionError
+from whisperx.models.silero import WINDOW, load_silero
+from whisperx.schema import Audio, Span
+from whisperx.vads.binarize import binarize
+
+
+@dataclass(frozen=True)
+class Silero:
+    """Voice detection with the Silero network: `Silero()(audio)` -> spans. docs/vad.md says how the defaults came.
+
+    Raises OptionError, a ValueError, for a number out of its range.
+    """
+
+    # Speech begins at this probability. Lower it when quiet or distant speech is missed.
+    vad_onset: float = 0.5
+    # Speech ends below this probability; a value above `vad_onset` counts as `vad_onset`. None: 0.15 below `vad_onset`.
+    vad_offset: float | None = None
+    # A pause shorter than this does not end a span. A higher number gives fewer and longer spans.
+    min_silence_duration_ms: int = 100
+    # A shorter span is taken for a noise and dropped.
+    min_speech_duration_ms: int = 250
+    # Added before and after each span, so that soft first and last sounds are kept.
+    speech_pad_ms: int = 30
+
+    def __post_init__(self) -> None:
+        _check_probability("vad_onset", self.vad_onset)
+        if self.vad_offset is not None:
+            _check_probability("vad_offset", self.vad_offset)
+        for name in ("min_silence_duration_ms", "min_speech_duration_ms", "speech_pad_ms"):
+            if getattr(self, name) < 0:
+                raise OptionError(f"{name} is a number of milliseconds from 0 up, not {getattr(self, name)}.")
+
+    def __call__(self, audio: Audio) -> list[Span]:
+        """Spans of speech in float32 `(n_samples,)` at 16 kHz, in seconds, in order, not overlapping."""
+        offset = max(self.vad_onset - 0.15, 0.01) if self.vad_offset is None else self.vad_offset
+        return binarize(
+            load_silero()(audio),
+            window=WINDOW,
+            n_samples=len(audio),
+            onset=self.vad_onset,
+            offset=offset,
+            min_speech=_samples(self.min_speech_duration_ms),
+            min_silence=_samples(self.min_silence_duration_ms),
+            pad=_samples(self.speech_pad_ms),
+        )
+
+
+def _samples(milliseconds: int) -> int:
+    return milliseconds * SAMPLE_RATE // 1000
+
+
+def _check_probability(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise OptionError(f"{name} is a decimal value between 0 and 1.")
