@@ -32,7 +32,8 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     from pkgutil import iter_modules
 
-    return sorted({*globals(), *__all__, "__version__", *(module.name for module in iter_modules(__path__))})
+    submodules = {module.name for module in iter_modules(__path__) if not module.name.startswith("_")}
+    return sorted({*globals(), *__all__, "__version__", *submodules})
 
 
 def _submodule(name: str) -> Any:

@@ -1,0 +1,379 @@
+"""The `whisperx` command: WhisperX's flags, recordings in, files out.
+
+Transcripts go to stdout, everything else to stderr. Exit status: 0 all well, 1 something failed, 2 wrong usage,
+130 interrupted. Nothing heavy is imported before the arguments are understood: `--help` answers at once.
+"""
+
+import argparse
+import logging
+import os
+import platform
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from whisperx.errors import AudioError, OptionError, WhisperXError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rich.progress import Progress
+
+    from whisperx.report import Recording
+    from whisperx.schema import SingleSegment
+    from whisperx.transcribe import TranscribeOptions, Transcriber
+    from whisperx.writers import Writer
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_CHUNK = 30  # seconds: Whisper's window
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with the arguments `argv` (None: those of the process) and return its exit status."""
+    args = build_parser().parse_args(argv)
+    with _logging_to_stderr(args.log_level or ("info" if args.verbose else "warning")):
+        try:
+            return _run(args)
+        except KeyboardInterrupt:
+            _complain("interrupted; files that were written are whole and stay.")
+            return 130
+        except Exception as error:
+            _complain(_explain(error))
+            return 1
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="whisperx",
+        description="Transcribe recordings with Whisper on MLX.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("audio", nargs="+", help="recordings, in any format that FFmpeg reads")
+    add("--version", "-V", action=_PrintVersion, help="show the version and exit")
+    python = f"Python {platform.python_version()} ({platform.python_implementation()})"
+    add("--python-version", "-P", action="version", version=python, help="show the version of Python and exit")
+
+    add = parser.add_argument_group("output").add_argument
+    add("--output_dir", "-o", default=".", help="folder for the files; made if it is not there")
+    formats = ("all", "srt", "vtt", "txt", "tsv", "json", "aud")
+    add("--output_format", "-f", default="all", choices=formats, help="all: each of these but aud")
+    add("--verbose", type=_boolean, default=True, metavar="BOOL", help="print the transcript as it comes, and messages")
+    levels = ("debug", "info", "warning", "error", "critical")
+    add("--log-level", default=None, choices=levels, help="messages to print, whatever --verbose says")
+    add("--print_progress", type=_boolean, default=False, metavar="BOOL", help="print a line for each 10 %% done")
+    add("--report", default=None, metavar="FILE", help="write what was done and how long each stage took, as JSON")
+
+    add = parser.add_argument_group("model").add_argument
+    add("--model", default="small", help="name (tiny, small, large-v3, ...), repository of the Hub, or folder")
+    add("--model_dir", default=None, metavar="DIR", help="folder for downloaded models; None: the cache of the Hub")
+    add("--model_cache_only", type=_boolean, default=False, metavar="BOOL", help="use what is there, never download")
+    add("--hf_token", default=None, metavar="TOKEN", help="for models that are not open to everyone")
+    add("--backend", default="auto", choices=("auto", "mlx"), help="engine that runs the model")
+    add("--device", type=_device, default="auto", help="cpu, cuda, cuda:N, mps, mlx or auto")
+    add("--device_index", type=int, default=0, help="which of several GPUs")
+    types = ("default", "float16", "bfloat16", "float32")
+    add("--compute_type", default="default", choices=types, help="default: float16 on a GPU, float32 on a CPU")
+    add("--threads", type=_count, default=0, help="CPU threads; 0: as many as the engine likes")
+    add("--batch_size", type=_positive, default=8, help="chunks decoded at a time; the results are the same for each")
+
+    add = parser.add_argument_group("speech").add_argument
+    add("--vad_method", default="silero", choices=("silero", "none"), help="how speech is found before decoding")
+    add("--vad_onset", type=_probability, default=0.5, help="speech begins at this probability")
+    add("--vad_offset", type=_probability, default=0.363, help="speech ends below this probability")
+    add("--chunk_size", type=_positive, default=_LONGEST_CHUNK, help="longest piece decoded as one, in seconds")
+
+    add = parser.add_argument_group("text").add_argument
+    add("--task", default="transcribe", choices=("transcribe", "translate"), help="translate: into English")
+    add("--language", type=_language, default=None, help="name or code, as German or de; None: detected")
+    add("--suppress_numerals", action="store_true", help="write numbers as words")
+    add("--suppress_tokens", type=_tokens, default="-1", metavar="IDS", help="never decode these; -1: annotations")
+    return parser
+
+
+def output_names(paths: Sequence[str]) -> list[str]:
+    """For each recording the path that its files are named after: its own, or one with a number if that is taken.
+
+    Names that differ only in case count as equal, since they are on many file systems.
+    """
+    own = {Path(path).stem.casefold() for path in paths}
+    taken: set[str] = set()
+    names = []
+    for path in map(Path, paths):
+        stem, n = path.stem, 1
+        while stem.casefold() in taken or (n > 1 and stem.casefold() in own):
+            n += 1
+            stem = f"{path.stem}-{n}"
+        taken.add(stem.casefold())
+        names.append(str(path) if n == 1 else str(path.with_name(stem + path.suffix)))
+    return names
+
+
+def _run(args: argparse.Namespace) -> int:
+    _prepare_folder("--output_dir", Path(args.output_dir))
+    if args.report is not None:
+        _prepare_folder("--report", Path(args.report).parent)
+
+    # NumPy, PyAV and MLX take a second that --help and wrong usage need not wait for.
+    from whisperx.report import Run
+    from whisperx.transcribe import Transcriber
+    from whisperx.writers import get_writer
+
+    transcriber = Transcriber(_options(args))
+    run = Run(options=transcriber.options)
+    writer = get_writer(args.output_format, args.output_dir)
+    try:
+        with Screen(transcript=args.verbose, progress_lines=args.print_progress) as screen:
+            for path, name in zip(args.audio, output_names(args.audio), strict=True):
+                run.recordings.append(_transcribe(path, name, transcriber, writer, screen))
+    except BaseException as error:
+        run.error = str(error) or type(error).__name__
+        raise
+    finally:
+        run.load_seconds = transcriber.load_seconds
+        if args.report is not None:
+            run.write(Path(args.report))
+    if args.verbose and any(recording.files for recording in run.recordings):
+        _say(run.table())
+    return 1 if any(recording.error for recording in run.recordings) else 0
+
+
+def _transcribe(path: str, name: str, transcriber: "Transcriber", writer: "Writer", screen: "Screen") -> "Recording":
+    """Transcribe one recording and write its files. What concerns this recording alone is told and kept in `error`."""
+    from whisperx.report import Recording
+
+    recording = Recording(audio=path)
+    if name != path:
+        logger.warning("An earlier recording has the name of %s: its files are named after %s", path, name)
+    logger.info("Transcribing %s", path)
+    load_seconds, start = transcriber.load_seconds, perf_counter()
+    screen.begin(Path(path).name)
+    try:
+        result = transcriber(path, on_segment=screen.segment, on_progress=screen.progress, meter=recording.meter)
+        recording.language = result["language"]
+        with recording.meter.time("write"):
+            recording.files = writer(result, name)
+    except WhisperXError as error:
+        if not isinstance(error, AudioError):
+            raise  # a model, an engine or an option that will not do for the other recordings either
+        recording.error = _explain(error)
+    except Exception as error:
+        recording.error = f"{path}: {_explain(error)}"
+    recording.wall_seconds = perf_counter() - start - (transcriber.load_seconds - load_seconds)
+    if recording.error is not None:
+        _complain(recording.error)
+    return recording
+
+
+def _options(args: argparse.Namespace) -> "TranscribeOptions":
+    from dataclasses import fields
+
+    from whisperx.transcribe import TranscribeOptions
+
+    values = {field.name: getattr(args, field.name) for field in fields(TranscribeOptions)}
+    if args.chunk_size > _LONGEST_CHUNK:
+        logger.warning("--chunk_size %d: Whisper hears %d s at most, so that is used", args.chunk_size, _LONGEST_CHUNK)
+        values["chunk_size"] = _LONGEST_CHUNK
+    return TranscribeOptions(**values)
+
+
+class Screen:
+    """What people see of a recording that is transcribed: its text on stdout, a bar on stderr if that is a terminal."""
+
+    def __init__(self, *, transcript: bool, progress_lines: bool) -> None:
+        self._transcript = transcript
+        self._progress_lines = progress_lines
+        self._percent_printed = 0
+        self._bar: Progress | None = None
+        self._task: Any = None
+
+    def __enter__(self) -> "Screen":
+        if sys.stderr.isatty():
+            self._bar = _progress_bar()
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: "TracebackType | None"
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def begin(self, name: str) -> None:
+        self._percent_printed = 0
+        if self._bar is not None:
+            if self._task is not None:
+                self._bar.remove_task(self._task)
+            self._task = self._bar.add_task(name, total=None, clock="")
+
+    def segment(self, segment: "SingleSegment") -> None:
+        if self._transcript:
+            self._print(f"Transcript: [{segment['start']} --> {segment['end']}] {segment['text']}")
+
+    def progress(self, seconds_done: float, seconds_total: float) -> None:
+        if self._bar is not None:
+            clock = f"{_clock(seconds_done)} / {_clock(seconds_total)}"
+            self._bar.update(self._task, completed=seconds_done, total=seconds_total, clock=clock)
+        percent = 100 * seconds_done / seconds_total if seconds_total else 100.0
+        if self._progress_lines and percent >= self._percent_printed + 10:
+            self._percent_printed = int(percent // 10) * 10
+            self._print(f"Progress: {percent:.2f}%...")
+
+    def _print(self, line: str) -> None:
+        if self._bar is not None and sys.stdout.isatty():
+            # Both streams are the same terminal: the bar makes room for the line.
+            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            return
+        encoding = sys.stdout.encoding or "utf-8"
+        try:
+            print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+        except BrokenPipeError:  # as in `whisperx ... | head`; the files are still wanted
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _progress_bar() -> "Progress":
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[clock]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,  # stdout may be a file
+    )
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"
+
+
+def _prepare_folder(option: str, folder: Path) -> None:
+    """Make `folder` and try to write into it, before anything is computed that would be lost."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OptionError(f"{option}: cannot write into the folder {folder}: {error.strerror}") from error
+
+
+class _StderrHandler(logging.Handler):
+    """Looks for stderr each time, since a progress bar stands in for it for a while."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(self.format(record))
+
+
+@contextmanager
+def _logging_to_stderr(level: str) -> Iterator[None]:
+    handler = _StderrHandler()
+    handler.setFormatter(
+        logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
+    )
+    package = logging.getLogger("whisperx")
+    level_before = package.level
+    package.setLevel(level.upper())
+    package.addHandler(handler)
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
+        package.setLevel(level_before)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _complain(message: str) -> None:
+    _say("whisperx: error: " + " ".join(message.splitlines()))
+
+
+def _explain(error: Exception) -> str:
+    """`error` as a person wants to read it; its traceback is a debug message."""
+    logger.debug("Where the error came from", exc_info=error)
+    if isinstance(error, WhisperXError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
+        return f"{error.filename}: {error.strerror}"
+    return f"{type(error).__name__}: {error} (--log-level debug shows where)"
+
+
+class _PrintVersion(argparse.Action):
+    """Asks for the version only when it is wanted: reading it takes longer than all the rest of `--help`."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:  # noqa: A002
+        super().__init__(option_strings, dest=argparse.SUPPRESS, default=argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        import whisperx
+
+        print(f"whisperx {whisperx.__version__}")
+        parser.exit()
+
+
+def _boolean(text: str) -> bool:
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if text.lower() not in words:
+        raise argparse.ArgumentTypeError(f"expected True or False, not {text!r}")
+    return words[text.lower()]
+
+
+def _number_from(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.strip().isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least} up, not {text!r}")
+        return int(text)
+
+    return parse
+
+
+_positive = _number_from(1)
+_count = _number_from(0)
+
+
+def _probability(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, not {text!r}")
+    return value
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|mlx|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"expected cpu, cuda, cuda:N, mps, mlx or auto, not {text!r}")
+    return text
+
+
+def _tokens(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(token) for token in text.split(",") if token.strip())
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected token ids with commas between, not {text!r}") from None
+
+
+def _language(text: str) -> str:
+    from whisperx.tokenizer import language_code
+
+    try:
+        return language_code(text)
+    except OptionError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""A stand-in for a loaded model: what a recording says follows from its length alone."""
+
+import wave
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whisperx.schema import Audio, Meter, SingleSegment, TranscriptionResult
+
+SAMPLE_RATE = 16000
+
+
+def write_recording(path: Path, seconds: float) -> Path:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(np.zeros(round(seconds * SAMPLE_RATE), dtype="<i2").tobytes())
+    return path
+
+
+class FakePipeline:
+    """Hears one segment a second: " 3 seconds, part 1." and so on. Keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[dict[str, Any]] = []
+        self.text = " {n} seconds, part {i}."
+        self.on_call: Callable[[Audio], None] = lambda audio: None
+
+    def transcribe(
+        self,
+        audio: Audio,
+        batch_size: int | None = None,
+        *,
+        chunk_size: float,
+        on_segment: Callable[[SingleSegment], None] | None,
+        on_progress: Callable[[float, float], None] | None,
+        meter: Meter | None,
+    ) -> TranscriptionResult:
+        assert on_segment is not None
+        assert on_progress is not None
+        assert meter is not None
+        self.calls.append({"batch_size": batch_size, "chunk_size": chunk_size})
+        self.on_call(audio)
+        n_seconds = len(audio) // SAMPLE_RATE
+        segments: list[SingleSegment] = []
+        for i in range(n_seconds):
+            text = self.text.format(n=n_seconds, i=i + 1)
+            segments.append({"text": text, "start": float(i), "end": i + 1.0, "avg_logprob": -0.5})
+            on_progress(i + 1, n_seconds)
+            on_segment(segments[-1])
+        for thing, n in {"chunks": n_seconds, "tokens": 5 * n_seconds, "steps": 6, "live_rows": 9, "rows": 12}.items():
+            meter.count(thing, n)
+        for stage in ("decode tokens", "vad"):
+            with meter.time(stage):
+                pass
+        return {"segments": segments, "language": "de"}
+
+
+class FakeLoader:
+    """In place of `load_model`: returns a FakePipeline and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.pipeline = FakePipeline()
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.error: Exception | None = None
+
+    def __call__(self, model: str, **options: Any) -> FakePipeline:
+        self.calls.append((model, options))
+        if self.error is not None:
+            raise self.error
+        return self.pipeline

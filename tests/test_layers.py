@@ -1,0 +1,129 @@
+"""A module imports only from rows above its own, and only the packages that its row may use."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[1] / "src"
+
+# Modules (with all below them) and the packages from elsewhere that they may import.
+ROWS: list[tuple[set[str], set[str]]] = [
+    ({"schema", "errors"}, {"numpy"}),
+    ({"audio"}, {"numpy", "av"}),
+    (
+        {"tokenizer", "hub", "checkpoints", "chunks"},
+        {"numpy", "tiktoken", "tokenizers", "huggingface_hub", "safetensors"},
+    ),
+    ({"models"}, {"numpy", "mlx"}),
+    ({"vads", "backends", "alignment", "diarize", "writers"}, {"numpy"}),
+    ({"asr"}, {"numpy"}),
+    ({"transcribe"}, set()),  # runs what asr loads
+    ({"report"}, set()),
+    ({"cli", "serve", "jobs", "utils"}, {"rich"}),
+    ({"__main__", "__init__"}, set()),
+]
+ENGINES = {"backends.mlx": {"mlx"}, "backends.ctranslate2": {"ctranslate2"}}  # each in its own file
+EXECUTE_WHAT_THEY_READ = {"pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
+
+MODULES = {
+    ".".join(path.relative_to(SRC / "whisperx").with_suffix("").parts): path
+    for path in sorted((SRC / "whisperx").rglob("*.py"))
+}
+
+
+def imports_of(source: str) -> Iterator[str]:
+    """Full names of what a module imports anywhere in it; `from a import b` gives `a.b`."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are written in full"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def row_of(module: str) -> int:
+    rows = [i for i, (modules, _) in enumerate(ROWS) if module.split(".")[0] in modules]
+    assert len(rows) == 1, f"{module} has no place in the table of layers"
+    return rows[0]
+
+
+def violations(module: str, source: str) -> list[str]:
+    """What `module` imports and should not."""
+    row = row_of(module)
+    allowed = ROWS[row][1] | ENGINES.get(module, set())
+    found = []
+    for name in imports_of(source):
+        root, _, inner = name.partition(".")
+        if root == "whisperx":
+            own_package = inner.split(".")[0] == module.split(".")[0]
+            if inner and inner != "__version__" and not own_package and row_of(inner) >= row:
+                found.append(name)
+        elif root not in allowed and (root not in sys.stdlib_module_names or root in EXECUTE_WHAT_THEY_READ):
+            found.append(name)
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_imports_only_from_rows_above(module: str) -> None:
+    assert violations(module, MODULES[module].read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("schema", "from whisperx.audio import load_audio"),
+        ("schema", "from whisperx import audio"),
+        ("audio", "import whisperx.chunks"),
+        ("audio", "def f():\n    import mlx.core as mx"),
+        ("vads.silero", "import mlx.core as mx"),
+        ("backends.ctranslate2", "import mlx.core as mx"),
+        ("backends.mlx", "import ctranslate2"),
+        ("models.whisper.model", "from whisperx.backends.mlx import MlxBackend"),
+        ("transcribe", "from whisperx.cli import main"),
+        ("cli", "import torch"),
+        ("models.silero", "from torch import nn"),
+        ("checkpoints.pytorch", "import pickle"),
+        ("checkpoints.pytorch", "from pickle import load"),
+    ],
+)
+def test_a_wrong_import_is_found(module: str, source: str) -> None:
+    assert violations(module, source)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_allows_numpy_to_unpickle(module: str) -> None:
+    calls = (node for node in ast.walk(ast.parse(MODULES[module].read_text("utf-8"))) if isinstance(node, ast.Call))
+    assert not [keyword for call in calls for keyword in call.keywords if keyword.arg == "allow_pickle"]
+
+
+HEAVY = {"mlx", "numpy", "pandas", "av", "rich", "tiktoken", "huggingface_hub", "safetensors", "torch", "starlette"}
+
+
+def loaded_by(code: str, path: Path | str = "") -> set[str]:
+    """Packages in a new interpreter that has run `code`, with `path` searched first."""
+    code += "\nimport json, sys\nprint(json.dumps([name.partition('.')[0] for name in sys.modules]))"
+    environment = os.environ | {"PYTHONPATH": str(path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("arguments", [None, ["--help"], ["--version"], ["a.wav", "--batch_size", "many"]], ids=str)
+def test_what_must_be_quick_loads_nothing_heavy(arguments: list[str] | None) -> None:
+    code = "import whisperx"
+    if arguments is not None:
+        code += f"\nfrom whisperx.cli import main\ntry:\n    main({arguments})\nexcept SystemExit:\n    pass"
+    assert loaded_by(code) & HEAVY == set()
+
+
+def test_torch_is_not_loaded_where_it_is_installed(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").touch()
+    loaded = loaded_by("import whisperx\nfor name in dir(whisperx):\n    getattr(whisperx, name)", tmp_path)
+    assert "numpy" in loaded
+    assert "torch" not in loaded
+    assert "torch" in loaded_by("import torch", tmp_path)
