@@ -158,8 +158,7 @@ def _read(container: InputContainer, stream: AudioStream, name: str) -> Iterator
 
 def _resample(frames: Iterator[AudioFrame], sr: int, name: str) -> Iterator[Audio]:
     """Blocks of samples of one channel at `sr` Hz. The shape of the frames may change on the way."""
-    resampler = AudioResampler("s16", "mono", sr)
-    shape = None
+    resampler = _new_resampler(sr)
     seconds = 0.0
     for frame in frames:
         if frame.sample_rate not in _RATES:
@@ -167,17 +166,23 @@ def _resample(frames: Iterator[AudioFrame], sr: int, name: str) -> Iterator[Audi
         seconds += frame.samples / frame.sample_rate
         if seconds > MAX_HOURS * 3600:
             raise AudioError(f"{name!r} is longer than {MAX_HOURS} hours: cut it into shorter files.")
-        if shape != (shape := (frame.format.name, frame.layout.name, frame.sample_rate)):
-            yield from _convert(resampler, None)
-            resampler = AudioResampler("s16", "mono", sr)
-        yield from _convert(resampler, frame)
-    yield from _convert(resampler, None)
+        try:
+            blocks = resampler.resample(frame)
+        except ValueError:  # not of the shape of the frames before
+            blocks = resampler.resample(None)
+            resampler = _new_resampler(sr)
+            blocks += resampler.resample(frame)
+        yield from map(_to_float, blocks)
+    yield from map(_to_float, resampler.resample(None))
 
 
-def _convert(resampler: AudioResampler, frame: AudioFrame | None) -> Iterator[Audio]:
-    for block in resampler.resample(frame):
-        if block is not None:  # as the flush of a resampler with nothing to do answers
-            yield np.multiply(block.to_ndarray()[0], 1 / 32768, dtype=np.float32)  # int16 -> [-1, 1]
+def _new_resampler(sr: int) -> AudioResampler:
+    return AudioResampler("s16", "mono", sr, frame_size=sr)  # blocks of 1 s: small ones cost more than decoding does
+
+
+def _to_float(block: AudioFrame) -> Audio:
+    samples: Audio = np.multiply(block.to_ndarray()[0], 1 / 32768, dtype=np.float32)  # from int16
+    return samples
 
 
 def _promised_seconds(container: InputContainer, stream: AudioStream) -> float:
