@@ -4,7 +4,7 @@
 is in seconds. The TypedDicts have the keys of WhisperX, in its order.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -52,12 +52,6 @@ class Chunk:
     samples: Audio
 
 
-class Vad(Protocol):
-    """Anything that finds speech: audio float32 `(n_samples,)` at 16 kHz -> spans in time order, not overlapping."""
-
-    def __call__(self, audio: Audio) -> list[Span]: ...
-
-
 @dataclass
 class Meter:
     """Seconds spent in each stage and things counted on the way, of one recording.
@@ -78,3 +72,60 @@ class Meter:
 
     def count(self, thing: str, n: int = 1) -> None:
         self.counts[thing] = self.counts.get(thing, 0) + n
+
+
+@dataclass(frozen=True, slots=True)
+class DecodingOptions:
+    """How chunks become text. `replace()` makes a variant."""
+
+    task: Task = "transcribe"
+    language: str | None = None  # code, as "en"; None only for models that know English alone
+    without_timestamps: bool = True  # do not ask the model for timestamps, as WhisperX
+    suppress_blank: bool = True  # a transcript does not begin with a blank or end at once
+    suppress_tokens: tuple[int, ...] = (
+        -1,
+    )  # never sampled; -1 stands for the non-speech annotations of the vocabulary
+    suppress_numerals: bool = False  # neither are tokens with a digit or one of % $ £: numbers come out as words
+    max_new_tokens: int | None = None  # per chunk; None: as many as the text context holds
+
+
+@dataclass(frozen=True, slots=True)
+class DecodingResult:
+    """What the decoder heard in one chunk."""
+
+    text: str  # with Whisper's leading space
+    tokens: tuple[int, ...]  # without prompt and end of text
+    language: str
+    avg_logprob: float  # sum of the log-probabilities of the tokens and the end of text / (number of tokens + 1)
+    no_speech_prob: float  # of the no-speech token where the transcript starts
+
+
+class Backend(Protocol):
+    """An engine that turns chunks of audio into text. Waveforms cross this seam, never mel or device arrays."""
+
+    @property
+    def is_multilingual(self) -> bool:
+        """Whether the model knows more than English."""
+
+    def detect_language(self, audio: Audio) -> tuple[str, float]:
+        """Language code and its probability, of at most 30 s of audio."""
+
+    def decode(
+        self,
+        chunks: Sequence[Audio],
+        options: DecodingOptions,
+        *,
+        batch_size: int,
+        on_result: Callable[[int, DecodingResult], None],
+        meter: Meter,
+    ) -> list[DecodingResult]:
+        """Text of each chunk of at most 30 s. `on_result(i, result)` is called when chunk i is ready, in any order.
+
+        `batch_size` chunks are decoded at a time; it changes speed and memory, never the results.
+        """
+
+
+class Vad(Protocol):
+    """Anything that finds speech: audio float32 `(n_samples,)` at 16 kHz -> spans in time order, not overlapping."""
+
+    def __call__(self, audio: Audio) -> list[Span]: ...

@@ -1,0 +1,267 @@
+"""load_model and the pipeline object: recording -> spans -> chunks -> text."""
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whisperx.audio import CHUNK_LENGTH, SAMPLE_RATE, load_audio
+from whisperx.chunks import pack
+from whisperx.errors import AudioError, BackendError, OptionError
+from whisperx.hub import resolve
+from whisperx.schema import (
+    Audio,
+    Backend,
+    Chunk,
+    DecodingOptions,
+    DecodingResult,
+    Meter,
+    ProgressCallback,
+    SingleSegment,
+    Task,
+    TranscriptionResult,
+    Vad,
+)
+from whisperx.tokenizer import language_code
+from whisperx.vads import load_vad
+
+logger = logging.getLogger(__name__)
+
+BACKENDS = ("auto", "mlx")
+
+
+@dataclass
+class FasterWhisperPipeline:
+    """A loaded model and a voice detector. `transcribe` leaves nothing of a call behind on this object.
+
+    The name is WhisperX's.
+    """
+
+    model: Backend
+    vad: Vad
+    options: DecodingOptions
+    preset_language: str | None = None
+    chunk_size: float = CHUNK_LENGTH  # bound of the voice detector's options; a call may ask for less
+    batch_size: int = 8
+
+    def transcribe(
+        self,
+        audio: str | os.PathLike[str] | Audio,
+        batch_size: int | None = None,
+        num_workers: int = 0,
+        language: str | None = None,
+        task: Task | None = None,
+        chunk_size: float = CHUNK_LENGTH,
+        print_progress: bool = False,
+        combined_progress: bool = False,
+        verbose: bool = False,
+        progress_callback: ProgressCallback = None,
+        *,
+        on_segment: Callable[[SingleSegment], None] | None = None,
+        on_progress: Callable[[float, float], None] | None = None,
+        meter: Meter | None = None,
+    ) -> TranscriptionResult:
+        """Text of a recording, a segment for each chunk of speech.
+
+        audio : path, or float32 `(n_samples,)` at 16 kHz
+        batch_size : chunks decoded at a time; None: the pipeline's. Changes speed and memory, never the result
+        num_workers : accepted as in WhisperX; the front end of a chunk needs no workers
+        language : code or name; None: the pipeline's, or detected on the first chunk of speech
+        chunk_size : longest chunk in seconds, at most 30
+        print_progress, combined_progress : print percentages, up to 50 when alignment is to follow
+        verbose : print each segment
+        progress_callback : called with 0..100
+        on_segment : called with each segment in order of time, as soon as all up to it are decoded
+        on_progress : called with (seconds of speech decoded, seconds in all)
+        meter : filled with the seconds of each stage
+
+        Raises AudioError for a recording that cannot be read, OptionError for an option out of its range.
+        """
+        meter = meter or Meter()
+        with meter.time("decode audio"):
+            samples = _samples(audio)
+        with meter.time("vad"):
+            chunks = pack(self.vad(samples), samples, min(chunk_size, self.chunk_size))
+        meter.count("chunks", len(chunks))
+        with meter.time("language"):
+            options = self._options(language, task, chunks, samples)
+        if not chunks:
+            logger.warning("No active speech found in audio")
+        reports = _Reports(
+            chunks, print_progress, combined_progress, verbose, progress_callback, on_segment, on_progress
+        )
+        self.model.decode(
+            [chunk.samples for chunk in chunks],
+            options,
+            batch_size=batch_size or self.batch_size,
+            on_result=reports.add,
+            meter=meter,
+        )
+        return {"segments": reports.segments, "language": options.language or "en"}
+
+    def detect_language(self, audio: str | os.PathLike[str] | Audio) -> str:
+        """Language code of a recording, heard in its first chunk of speech (in its first 30 s when there is none)."""
+        samples = _samples(audio)
+        return self._detect(pack(self.vad(samples), samples), samples)
+
+    def _options(self, language: str | None, task: Task | None, chunks: list[Chunk], samples: Audio) -> DecodingOptions:
+        options = replace(self.options, task=task or self.options.task)
+        if not self.model.is_multilingual:
+            return replace(options, language="en")
+        name = language or self.preset_language
+        return replace(options, language=language_code(name) if name else self._detect(chunks, samples))
+
+    def _detect(self, chunks: list[Chunk], samples: Audio) -> str:
+        heard = chunks[0].samples if chunks else samples[: CHUNK_LENGTH * SAMPLE_RATE]
+        code, probability = self.model.detect_language(heard)
+        logger.info("Detected language: %s (%.2f) in the first chunk of speech", code, probability)
+        return code
+
+
+class _Reports:
+    """Tells of chunks as they are decoded: counts them in any order, shows them in order of time."""
+
+    def __init__(
+        self,
+        chunks: list[Chunk],
+        print_progress: bool,
+        combined_progress: bool,
+        verbose: bool,
+        progress_callback: ProgressCallback,
+        on_segment: Callable[[SingleSegment], None] | None,
+        on_progress: Callable[[float, float], None] | None,
+    ) -> None:
+        self.segments: list[SingleSegment] = []
+        self._chunks = chunks
+        self._results: dict[int, DecodingResult] = {}
+        self._seconds = 0.0
+        self._total = sum(chunk.end - chunk.start for chunk in chunks)
+        self._print_progress = print_progress
+        self._print_scale = 50 if combined_progress else 100
+        self._verbose = verbose
+        self._progress_callback = progress_callback
+        self._on_segment = on_segment
+        self._on_progress = on_progress
+
+    def add(self, index: int, result: DecodingResult) -> None:
+        self._results[index] = result
+        self._seconds += self._chunks[index].end - self._chunks[index].start
+        self._tell_progress()
+        while len(self.segments) in self._results:
+            self._tell_segment(_segment(self._chunks[len(self.segments)], self._results[len(self.segments)]))
+
+    def _tell_progress(self) -> None:
+        share = len(self._results) / len(self._chunks)
+        if self._print_progress:
+            print(f"Progress: {share * self._print_scale:.2f}%...")
+        if self._progress_callback is not None:
+            self._progress_callback(100 * share)
+        if self._on_progress is not None:
+            self._on_progress(self._seconds, self._total)
+
+    def _tell_segment(self, segment: SingleSegment) -> None:
+        self.segments.append(segment)
+        if self._verbose:
+            print(f"Transcript: [{segment['start']} --> {segment['end']}] {segment['text']}")
+        if self._on_segment is not None:
+            self._on_segment(segment)
+
+
+def _segment(chunk: Chunk, result: DecodingResult) -> SingleSegment:
+    return {
+        "text": result.text,
+        "start": round(chunk.start, 3),
+        "end": round(chunk.end, 3),
+        "avg_logprob": result.avg_logprob,
+    }
+
+
+def _samples(audio: str | os.PathLike[str] | Audio) -> Audio:
+    if isinstance(audio, str | os.PathLike):
+        return load_audio(audio)
+    samples = np.asarray(audio, np.float32)
+    if samples.ndim != 1:
+        raise AudioError(f"an array must be mono, of shape (n_samples,), not {samples.shape}")
+    if not np.isfinite(samples).all():
+        raise AudioError("the array holds values that are not finite numbers")
+    return samples
+
+
+def load_model(
+    whisper_arch: str | os.PathLike[str],
+    device: object = "auto",
+    device_index: int = 0,
+    compute_type: str = "default",
+    asr_options: Mapping[str, Any] | None = None,
+    language: str | None = None,
+    vad_model: Vad | None = None,
+    vad_method: str = "silero",
+    vad_options: Mapping[str, Any] | None = None,
+    model: Backend | None = None,
+    task: Task = "transcribe",
+    download_root: str | None = None,
+    local_files_only: bool = False,
+    threads: int = 4,
+    use_auth_token: str | None = None,
+    *,
+    backend: str = "auto",
+) -> FasterWhisperPipeline:
+    """Load a Whisper model and a voice detector.
+
+    whisper_arch : name ("small", "large-v3"), folder, checkpoint file or repository id
+    device : "auto", "cpu", "cuda", "cuda:1", "mps" or "mlx" (the GPU of a Mac), or anything whose `str()` is one of them
+    device_index : which GPU, where `device` does not say
+    compute_type : "default" (float16 on a GPU, float32 on a CPU), "float16", "bfloat16" or "float32"
+    asr_options : fields of `DecodingOptions` by name
+    language : of all recordings; None: detected for each
+    vad_model : any callable audio -> spans, in place of `vad_method`
+    vad_method : "silero" or "none"
+    vad_options : "vad_onset", "vad_offset" (probabilities between which speech starts and ends), "chunk_size" (seconds)
+    model : an engine that is loaded already
+    download_root, local_files_only, use_auth_token : where models are kept; whether to download; token of the Hub
+    threads : of the BLAS on a CPU; 0: as many as it chooses
+    backend : "auto" or "mlx"
+
+    Raises ModelNotFoundError, CheckpointError, BackendError, and OptionError (a ValueError) for an option out of its
+    range; TypeError for an unknown name in `asr_options` or `vad_options`.
+    """
+    options = replace(DecodingOptions(task=task), **(asr_options or {}))
+    vad_settings = _VadOptions(**(vad_options or {}))
+    if vad_model is not None:
+        logger.info("Use manually assigned vad_model. vad_method is ignored.")
+    vad = vad_model or load_vad(vad_method, onset=vad_settings.vad_onset, offset=vad_settings.vad_offset)
+    preset_language = language_code(language) if language else None
+    if model is None:
+        folder = resolve(
+            whisper_arch, download_root=download_root, local_files_only=local_files_only, token=use_auth_token
+        )
+        model = _load_backend(backend, folder, str(device), device_index, compute_type, threads)
+    if not model.is_multilingual and preset_language not in (None, "en"):
+        logger.warning("%s is an English-only model but received %r; using English instead.", whisper_arch, language)
+    return FasterWhisperPipeline(model, vad, options, preset_language, vad_settings.chunk_size)
+
+
+@dataclass(frozen=True)
+class _VadOptions:
+    chunk_size: float = CHUNK_LENGTH
+    vad_onset: float = 0.5
+    vad_offset: float | None = None
+
+
+def _load_backend(
+    backend: str, folder: Path, device: str, device_index: int, compute_type: str, threads: int
+) -> Backend:
+    if backend not in BACKENDS:
+        raise OptionError(f"Invalid backend: {backend}; expected one of {', '.join(BACKENDS)}.")
+    try:
+        from whisperx.backends.mlx import MlxBackend
+    except ImportError as error:
+        raise BackendError(
+            "MLX is not installed for this machine. On Linux: pip install 'whisperx-mlx[cpu]', or [cuda13], [cuda12] "
+            f"for an NVIDIA GPU. ({error})"
+        ) from error
+    return MlxBackend(folder, device=device, device_index=device_index, compute_type=compute_type, threads=threads)

@@ -1,0 +1,166 @@
+"""The MLX engine: Whisper on Metal, CUDA or a CPU, many chunks at a time, the same bytes whatever the batch size."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+
+from whisperx.audio import N_SAMPLES, log_mel_spectrogram, pad_or_trim
+from whisperx.checkpoints import load_checkpoint
+from whisperx.errors import BackendError, OptionError
+from whisperx.models.blas import blas_in_use, set_blas_threads
+from whisperx.models.whisper.decoding import Batch, Row, run
+from whisperx.models.whisper.filters import TokenRules
+from whisperx.models.whisper.loading import build_whisper
+from whisperx.models.whisper.model import KeyValue
+from whisperx.schema import Audio, DecodingOptions, DecodingResult, Meter
+from whisperx.tokenizer import read_tokenizer
+
+COMPUTE_TYPES = {"float16": mx.float16, "bfloat16": mx.bfloat16, "float32": mx.float32}
+
+logger = logging.getLogger(__name__)
+
+
+class MlxBackend:
+    """`schema.Backend` on MLX, for one checkpoint.
+
+    Calls from several threads take turns: one model has one device queue.
+    """
+
+    def __init__(
+        self,
+        model: Path,
+        *,
+        device: str = "auto",
+        device_index: int = 0,
+        compute_type: str = "default",
+        threads: int = 0,
+        refill: bool = True,
+    ) -> None:
+        checkpoint = load_checkpoint(model)
+        self.dims = checkpoint.dims
+        self.tokenizer = read_tokenizer(model, checkpoint.dims.n_vocab)
+        self._refill = refill
+        self._lock = threading.Lock()
+        self._encoded: tuple[Audio, list[KeyValue]] | None = None  # the chunk last asked about, for decode to use again
+        self._device = find_device(device, device_index)
+        if self._device == mx.cpu:
+            set_blas_threads(threads)
+            logger.info("MLX computes on the CPU with %s", blas_in_use())
+        with self._on_device():
+            self._model = build_whisper(checkpoint, dtype=find_dtype(compute_type, self._device))
+
+    @contextmanager
+    def _on_device(self) -> Iterator[None]:
+        with self._lock, mx.stream(self._device):
+            yield
+
+    @property
+    def is_multilingual(self) -> bool:
+        return self.tokenizer.is_multilingual
+
+    def detect_language(self, audio: Audio) -> tuple[str, float]:
+        if not self.is_multilingual:
+            return "en", 1.0
+        with self._on_device():
+            cross = self._encode(audio, Meter())
+            self._encoded = (audio, cross)
+            hidden, _ = self._model.decoder.prefill([self.tokenizer.sot], cross)
+            codes = list(self.tokenizer.language_tokens)
+            scores = self._model.decoder.logits(hidden)[0, mx.array(list(self.tokenizer.language_tokens.values()))]
+            probabilities = np.asarray(mx.softmax(scores))
+        best = int(probabilities.argmax())
+        return codes[best], float(probabilities[best])
+
+    def decode(
+        self,
+        chunks: Sequence[Audio],
+        options: DecodingOptions,
+        *,
+        batch_size: int,
+        on_result: Callable[[int, DecodingResult], None],
+        meter: Meter,
+    ) -> list[DecodingResult]:
+        if batch_size < 1:
+            raise OptionError(f"batch_size must be 1 or more, not {batch_size}")
+        if not chunks:
+            return []
+        results: dict[int, DecodingResult] = {}
+        rows = self._rows(len(chunks), options)
+        rules = TokenRules(self.tokenizer, options)
+        with self._on_device():
+            batch = Batch(self._model, rules, min(batch_size, len(chunks)), meter)
+            for row in run(batch, rows, lambda row: self._encode(chunks[row.chunk], meter), meter, refill=self._refill):
+                results[row.chunk] = self._result(row, options)
+                meter.count("tokens", len(row.tokens))
+                on_result(row.chunk, results[row.chunk])
+            self._encoded = None
+        return [results[i] for i in range(len(chunks))]
+
+    def _rows(self, n_chunks: int, options: DecodingOptions) -> list[Row]:
+        prompt = self.tokenizer.prompt(options.language, options.task, without_timestamps=options.without_timestamps)
+        room = self.dims.n_text_ctx - len(prompt)
+        limit = min(options.max_new_tokens or room, room)
+        return [Row(chunk, prompt, self.tokenizer.sot, self.tokenizer.eot, limit) for chunk in range(n_chunks)]
+
+    def _encode(self, audio: Audio, meter: Meter) -> list[KeyValue]:
+        """Keys and values of one chunk, always alone and always 30 s long, so that its neighbours cannot matter."""
+        if self._encoded is not None and self._encoded[0] is audio:
+            return self._encoded[1]
+        if len(audio) > N_SAMPLES:
+            raise OptionError(f"a chunk holds at most 30 s ({N_SAMPLES} samples), not {len(audio)}")
+        with meter.time("mel"):
+            mel = log_mel_spectrogram(pad_or_trim(audio), self.dims.n_mels)
+        with meter.time("encode"):
+            features = self._model.encoder(mx.array(mel.T, dtype=self._model.dtype))
+            cross = self._model.decoder.cross_key_value(features)
+            mx.eval(cross)
+        return cross
+
+    def _result(self, row: Row, options: DecodingOptions) -> DecodingResult:
+        return DecodingResult(
+            text=self.tokenizer.decode(row.tokens),
+            tokens=tuple(row.tokens),
+            language=options.language or "en",
+            avg_logprob=row.avg_logprob,
+            no_speech_prob=row.no_speech_prob,
+        )
+
+
+def find_device(name: str, index: int = 0) -> mx.Device:
+    """The device called "auto", "cpu", "cuda", "cuda:1", "mps", "metal", "mlx" or "gpu".
+
+    Raises OptionError for another name, BackendError for a GPU that MLX cannot use here.
+    """
+    kind, _, number = name.lower().partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps", "metal", "mlx", "gpu") or not (number or "0").isdecimal():
+        raise OptionError(f"Unknown device: {name}; expected auto, cpu, cuda, cuda:N, mps or mlx.")
+    if kind == "cpu":
+        return mx.Device(mx.cpu)
+    if kind in ("auto", "mlx"):
+        return mx.default_device() if not index else mx.Device(mx.gpu, index)
+    available = mx.metal.is_available() if kind in ("mps", "metal") else mx.is_available(mx.gpu)
+    if not available:
+        raise BackendError(
+            f"MLX finds no device {name!r} here. Use --device cpu, or on Linux with an NVIDIA GPU: "
+            "pip install 'whisperx-mlx[cuda13]' (or [cuda12])."
+        )
+    return mx.Device(mx.gpu, int(number) if number else index)
+
+
+def find_dtype(compute_type: str, device: mx.Device) -> mx.Dtype:
+    """Type of the weights. Raises OptionError for an unknown one, and for 16 bits on a CPU."""
+    if compute_type == "default":
+        return mx.float32 if device == mx.cpu else mx.float16
+    if compute_type not in COMPUTE_TYPES:
+        raise OptionError(f"Unknown compute_type: {compute_type}; expected default, {', '.join(COMPUTE_TYPES)}.")
+    if device == mx.cpu and compute_type != "float32":
+        raise OptionError(
+            f"compute_type {compute_type} is not supported on a CPU, which multiplies 16-bit numbers 50 times slower "
+            "than float32. Use float32 or default."
+        )
+    return COMPUTE_TYPES[compute_type]

@@ -1,0 +1,137 @@
+"""The promise: the same bytes whatever the batch size, the order of the chunks and their neighbours."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from random_whisper import TALKER, checkpoint, random_arrays, random_speech, write_talker
+
+from whisperx.backends.mlx import MlxBackend
+from whisperx.models.blas import blas_in_use
+from whisperx.models.whisper.loading import build_whisper
+from whisperx.models.whisper.model import KVCache
+from whisperx.schema import DecodingOptions, DecodingResult, Meter
+
+N_CHUNKS = 20
+BATCH_SIZES = (1, 2, 3, 5, 8, 16)
+OPTIONS = DecodingOptions(language="en", max_new_tokens=40)
+
+
+@pytest.fixture(scope="module")
+def talker(tmp_path_factory) -> Path:
+    return write_talker(tmp_path_factory.mktemp("talker"))
+
+
+class EncodesOnce(MlxBackend):
+    """Keeps what it encoded: a chunk is encoded by itself whatever the batch, and that takes most of the time here."""
+
+    def _encode(self, audio, meter):
+        self.kept = getattr(self, "kept", {})
+        if id(audio) not in self.kept:
+            self.kept[id(audio)] = audio, super()._encode(audio, meter)
+        return self.kept[id(audio)][1]
+
+
+@pytest.fixture(scope="module")
+def backend(talker) -> MlxBackend:
+    return EncodesOnce(talker)
+
+
+@pytest.fixture(scope="module")
+def chunks() -> list[np.ndarray]:
+    return [random_speech(1.5 + 1.4 * seed, seed) for seed in range(N_CHUNKS)]
+
+
+def decode(backend: MlxBackend, chunks: Sequence[np.ndarray], batch_size: int) -> list[DecodingResult]:
+    return backend.decode(chunks, OPTIONS, batch_size=batch_size, on_result=lambda *_: None, meter=Meter())
+
+
+@pytest.fixture(scope="module")
+def one_by_one(backend, chunks) -> list[DecodingResult]:
+    return decode(backend, chunks, 1)
+
+
+def test_the_chunks_differ_enough_to_tell_them_apart(one_by_one):
+    assert len({result.tokens for result in one_by_one}) >= 5
+    assert len({len(result.tokens) for result in one_by_one}) >= 3
+    assert len({result.avg_logprob for result in one_by_one}) == N_CHUNKS
+
+
+@pytest.mark.parametrize("batch_size", BATCH_SIZES[1:])
+def test_results_are_identical_for_every_batch_size(backend, chunks, one_by_one, batch_size):
+    assert decode(backend, chunks, batch_size) == one_by_one
+
+
+def test_results_are_identical_without_refill(talker, chunks, one_by_one):
+    assert decode(MlxBackend(talker, refill=False), chunks[:9], 5) == one_by_one[:9]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_results_do_not_depend_on_the_order_of_the_chunks(backend, chunks, one_by_one, seed):
+    order = np.random.default_rng(seed).permutation(N_CHUNKS)
+    results = decode(backend, [chunks[i] for i in order], 8)
+    assert results == [one_by_one[i] for i in order]
+
+
+def test_results_do_not_depend_on_the_neighbours(backend, chunks, one_by_one):
+    loud = [random_speech(30, 100 + seed) * 3 for seed in range(3)]
+    mixed = [loud[0], chunks[3], loud[1], np.zeros(16000, np.float32), chunks[7], loud[2]]
+    results = decode(backend, mixed, 6)
+    assert (results[1], results[4]) == (one_by_one[3], one_by_one[7])
+
+
+def test_a_batch_larger_than_a_tile_of_rows_is_identical_too(backend, chunks, one_by_one):
+    assert decode(backend, chunks, N_CHUNKS) == one_by_one
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a BLAS to choose")
+def test_results_are_identical_with_the_bundled_blas(talker):
+    script = """
+import json, sys
+from pathlib import Path
+from random_whisper import random_speech
+from test_batch_invariance import decode
+from whisperx.backends.mlx import MlxBackend
+from whisperx.models.blas import blas_in_use
+backend = MlxBackend(Path(sys.argv[1]), device="cpu")
+chunks = [random_speech(2 + seed, seed) for seed in range(4)]
+results = [[(r.tokens, r.avg_logprob) for r in decode(backend, chunks, n)] for n in (1, 4)]
+print(json.dumps([blas_in_use(), results]))
+"""
+    output = subprocess.run(
+        [sys.executable, "-c", script, str(talker)],
+        env=os.environ | {"WHISPERX_BLAS": "0", "PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    blas, (alone, together) = json.loads(output)
+    assert "bundled" in blas
+    assert alone == together
+
+
+@pytest.mark.skipif("MKL" not in blas_in_use(), reason="needs a BLAS whose kernels depend on the number of rows")
+def test_rows_that_follow_the_batch_would_change_the_numbers():
+    """What the fixed tiles are for: where a product has as many rows as the batch, a neighbour changes the numbers."""
+    rng = np.random.default_rng(5)
+    cross = [tuple(mx.array(rng.standard_normal((1, 1, 1500, 64), np.float32)) for _ in range(2)) for _ in range(2)]
+    logits = {}
+    for rows_per_tile in (16, None):
+        for n_rows in (1, 5):
+            model = build_whisper(
+                checkpoint(TALKER, random_arrays(TALKER)), dtype=mx.float32, rows_per_tile=rows_per_tile or n_rows
+            )
+            _, own = model.decoder.prefill([1] * 16, cross)
+            cache = KVCache.allocate(TALKER, n_rows, mx.float32)
+            for slot in range(n_rows):
+                cache.fill(slot, own, cross)
+            hidden = model.decoder.step(mx.array([7] * n_rows), [16] * n_rows, cache)
+            logits[rows_per_tile, n_rows] = np.asarray(model.decoder.logits(hidden))[0]
+    assert np.array_equal(logits[16, 1], logits[16, 5])
+    assert not np.array_equal(logits[None, 1], logits[None, 5])
