@@ -213,7 +213,7 @@ def load_model(
     """Load a Whisper model and a voice detector.
 
     whisper_arch : name ("small", "large-v3"), folder, checkpoint file or repository id
-    device : "auto", "cpu", "cuda", "cuda:1", "mps" or "mlx" (the GPU of a Mac), or anything whose `str()` is one of them
+    device : "auto", "cpu", "cuda", "cuda:1", "mps" or "mlx" (the GPU of a Mac), or what `str()` turns into one of them
     device_index : which GPU, where `device` does not say
     compute_type : "default" (float16 on a GPU, float32 on a CPU), "float16", "bfloat16" or "float32"
     asr_options : fields of `DecodingOptions` by name
