@@ -409,10 +409,15 @@ def test_link_is_followed(tmp_path: Path) -> None:
     assert (tmp_path / "target").read_text() == "new"
 
 
-def test_device_is_written_to_and_not_replaced() -> None:
-    with replacing(Path(os.devnull)) as file:
-        file.write("gone")
-    assert Path(os.devnull).is_char_device()
+def test_named_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with replacing(pipe) as file:
+        file.write("through")
+    assert pipe.is_fifo()
+    assert os.read(reader, 100) == b"through"
+    os.close(reader)
 
 
 def test_longest_file_name_still_works(tmp_path: Path) -> None:
