@@ -20,7 +20,7 @@ test: .venv/installed
 	.venv/bin/python -m pytest
 
 test-oracle: .venv-oracle/installed
-	.venv-oracle/bin/python -m pytest --override-ini addopts= tests/oracle
+	.venv-oracle/bin/python -m pytest --override-ini addopts=-ra --override-ini filterwarnings=default tests/oracle
 
 check: .venv/installed
 	.venv/bin/ruff check .

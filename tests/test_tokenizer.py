@@ -1,0 +1,137 @@
+import json
+
+import pytest
+
+from whisperx.errors import CheckpointError, OptionError
+from whisperx.tokenizer import LANGUAGES, TO_LANGUAGE_CODE, get_tokenizer, language_code, read_tokenizer
+
+VOCABULARIES = [51864, 51865, 51866]
+
+
+@pytest.mark.parametrize(
+    ("n_vocab", "eot", "sot", "first_language", "transcribe", "no_timestamps", "timestamp_begin"),
+    [
+        (51864, 50256, 50257, 50258, 50358, 50362, 50363),
+        (51865, 50257, 50258, 50259, 50359, 50363, 50364),
+        (51866, 50257, 50258, 50259, 50360, 50364, 50365),
+    ],
+)
+def test_special_tokens_stand_where_whisper_has_them(
+    n_vocab, eot, sot, first_language, transcribe, no_timestamps, timestamp_begin
+):
+    tokenizer = get_tokenizer(n_vocab)
+    assert tokenizer.encoding.n_vocab == n_vocab
+    assert (tokenizer.eot, tokenizer.sot, tokenizer.special["<|en|>"]) == (eot, sot, first_language)
+    assert (tokenizer.special["<|transcribe|>"], tokenizer.no_timestamps) == (transcribe, no_timestamps)
+    assert tokenizer.timestamp_begin == timestamp_begin
+    assert tokenizer.special["<|30.00|>"] == n_vocab - 1
+
+
+@pytest.mark.parametrize("n_vocab", VOCABULARIES)
+@pytest.mark.parametrize("text", [" Hello, world.", "naïve 你好 🎙️", "<|endoftext|> is text", "", " don't  stop\n"])
+def test_text_survives_a_round_trip(n_vocab, text):
+    tokenizer = get_tokenizer(n_vocab)
+    tokens = tokenizer.encode(text)
+    assert max(tokens, default=0) < tokenizer.eot
+    assert tokenizer.decode(tokens) == text
+
+
+def test_decoding_leaves_special_tokens_out():
+    tokenizer = get_tokenizer(51865)
+    tokens = [tokenizer.sot, tokenizer.timestamp_begin, *tokenizer.encode(" Yes."), 50500, tokenizer.eot]
+    assert tokenizer.decode(tokens) == " Yes."
+
+
+@pytest.mark.parametrize(
+    ("n_vocab", "language", "task", "without_timestamps", "expected"),
+    [
+        (51864, None, "transcribe", True, (50257, 50362)),
+        (51864, "en", "transcribe", False, (50257,)),
+        (51865, "en", "transcribe", True, (50258, 50259, 50359, 50363)),
+        (51865, "de", "translate", False, (50258, 50261, 50358)),
+        (51866, "yue", "transcribe", True, (50258, 50358, 50360, 50364)),
+    ],
+)
+def test_a_prompt_names_language_task_and_timestamps(n_vocab, language, task, without_timestamps, expected):
+    assert get_tokenizer(n_vocab).prompt(language, task, without_timestamps=without_timestamps) == expected
+
+
+@pytest.mark.parametrize(
+    ("n_vocab", "language", "task"),
+    [(51864, None, "translate"), (51865, "yue", "transcribe"), (51866, None, "transcribe")],
+)
+def test_a_prompt_that_the_vocabulary_has_no_token_for_is_refused(n_vocab, language, task):
+    with pytest.raises(OptionError):
+        get_tokenizer(n_vocab).prompt(language, task, without_timestamps=True)
+
+
+def test_suppressed_tokens_start_annotations_and_no_words():
+    tokenizer = get_tokenizer(51865)
+    texts = {tokenizer.decode([token]) for token in tokenizer.non_speech_tokens}
+    assert {"[", " (", "♪♪", '"', " -"} <= texts
+    assert not texts & {"-", "'", ".", ",", "?", "!", " a", "I"}
+    assert len(tokenizer.non_speech_tokens) == 82
+
+
+def test_numeral_tokens_have_a_digit_or_a_sign_of_money():
+    tokenizer = get_tokenizer(51865)
+    texts = {tokenizer.decode([token]) for token in tokenizer.numeral_tokens}
+    assert {"7", " 2019", "%", " $", "$"} <= texts
+    assert all(set(text) & set("0123456789%$£") for text in texts)
+
+
+def test_languages_are_known_by_code_and_name_in_any_case():
+    assert len(LANGUAGES) == 100
+    assert [language_code(name) for name in ("DE", "german", "Haitian Creole", "Castilian", "yue")] == [
+        "de", "de", "ht", "es", "yue",
+    ]  # fmt: skip
+    assert all(language_code(name) in LANGUAGES for name in TO_LANGUAGE_CODE)
+    with pytest.raises(OptionError, match="Unsupported language: Klingon"):
+        language_code("Klingon")
+
+
+def test_an_unknown_vocabulary_asks_for_its_tokenizer():
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json"):
+        get_tokenizer(60000)
+
+
+def write_tokenizer(folder, vocabulary: dict[str, int], added: dict[str, int]) -> None:
+    tokens = [{"content": content, "id": token} for content, token in added.items()]
+    content = {"model": {"type": "BPE", "vocab": vocabulary, "merges": []}, "added_tokens": tokens}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+
+
+ADDED = [
+    "<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|de|>", "<|translate|>", "<|transcribe|>",
+    "<|startoflm|>", "<|startofprev|>", "<|nocaptions|>", "<|notimestamps|>",
+]  # fmt: skip
+
+
+def test_a_folder_brings_its_own_tokenizer(tmp_path):
+    letters = {character: rank for rank, character in enumerate("abcdefghijklmnopqrstuvwxyzĠ")}
+    letters["Ġhi"] = len(letters)
+    added = {content: len(letters) + i for i, content in enumerate(ADDED)}
+    write_tokenizer(tmp_path, {**letters, "hi": 28} | added, {k: v + 1 for k, v in added.items()})
+    tokenizer = read_tokenizer(tmp_path, 51865)
+    assert tokenizer.decode([27, 0, 1, tokenizer.eot]) == " hiab"
+    assert tokenizer.no_speech == tokenizer.special["<|nocaptions|>"]
+    assert tokenizer.special["<|30.00|>"] == tokenizer.no_timestamps + 1501
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "added", "message"),
+    [
+        ({"a": 0}, {"<|endoftext|>": 1}, "lacks the tokens"),
+        ({"日": 0}, {}, "no byte-level BPE"),
+    ],
+)
+def test_a_tokenizer_of_something_else_is_refused(tmp_path, vocabulary, added, message):
+    write_tokenizer(tmp_path, vocabulary, added)
+    with pytest.raises(CheckpointError, match=message):
+        read_tokenizer(tmp_path, 51865)
+
+
+def test_a_broken_tokenizer_file_is_refused(tmp_path):
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(CheckpointError, match="no byte-level BPE"):
+        read_tokenizer(tmp_path, 51865)
