@@ -4,8 +4,8 @@
     pip install onnx safetensors
     python tools/convert_silero.py silero_vad/data/silero_vad_16k_op15.onnx
 
-The wheel's own silero_vad_16k.safetensors is not used: its weights are those of another training than the ONNX and
-TorchScript files beside it, and its probabilities differ from theirs by up to 1.
+The wheel's own silero_vad_16k.safetensors is not used: its weights are not those of the ONNX and TorchScript files
+beside it but of another training, and on real speech a window may be speech for the one and none for the other.
 """
 
 import sys

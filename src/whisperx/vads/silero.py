@@ -6,7 +6,7 @@ from whisperx.audio import SAMPLE_RATE
 from whisperx.errors import OptionError
 from whisperx.models.silero import WINDOW, load_silero
 from whisperx.schema import Audio, Span
-from whisperx.vads.binarize import binarize
+from whisperx.vads.binarize import Scores, binarize
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Silero:
     min_silence_duration_ms: int = 100
     # A shorter span is taken for a noise and dropped.
     min_speech_duration_ms: int = 250
-    # Added before and after each span, so that soft first and last sounds are kept.
-    speech_pad_ms: int = 30
+    # Added before and after each span. Most speech that is missed is the soft beginning or end of a phrase.
+    speech_pad_ms: int = 400
 
     def __post_init__(self) -> None:
         _check_probability("vad_onset", self.vad_onset)
@@ -37,13 +37,16 @@ class Silero:
 
     def __call__(self, audio: Audio) -> list[Span]:
         """Spans of speech in float32 `(n_samples,)` at 16 kHz, in seconds, in order, not overlapping."""
-        offset = max(self.vad_onset - 0.15, 0.01) if self.vad_offset is None else self.vad_offset
+        return self.spans(load_silero()(audio), len(audio))
+
+    def spans(self, probabilities: Scores, n_samples: int) -> list[Span]:
+        """The same from the network's probabilities, one for every 512 samples of a recording of `n_samples`."""
         return binarize(
-            load_silero()(audio),
+            probabilities,
             window=WINDOW,
-            n_samples=len(audio),
+            n_samples=n_samples,
             onset=self.vad_onset,
-            offset=offset,
+            offset=max(self.vad_onset - 0.15, 0.01) if self.vad_offset is None else self.vad_offset,
             min_speech=_samples(self.min_speech_duration_ms),
             min_silence=_samples(self.min_silence_duration_ms),
             pad=_samples(self.speech_pad_ms),
