@@ -1,0 +1,167 @@
+import logging
+
+import numpy as np
+import pytest
+
+from whisperx.asr import FasterWhisperPipeline, load_model
+from whisperx.audio import SAMPLE_RATE
+from whisperx.errors import AudioError, OptionError
+from whisperx.schema import DecodingOptions, DecodingResult, Meter, Span
+
+
+class Echo:
+    """A backend that writes down the length of each chunk, last chunk first."""
+
+    def __init__(self, *, is_multilingual: bool = True) -> None:
+        self.is_multilingual = is_multilingual
+        self.asked_for_language: list[int] = []
+        self.options: list[DecodingOptions] = []
+        self.batch_sizes: list[int] = []
+
+    def detect_language(self, audio):
+        self.asked_for_language.append(len(audio))
+        return "de", 0.9
+
+    def decode(self, chunks, options, *, batch_size, on_result, meter):
+        self.options.append(options)
+        self.batch_sizes.append(batch_size)
+        results = [
+            DecodingResult(f" {len(chunk) / SAMPLE_RATE:g} s", (1,), options.language, -0.5, 0.0) for chunk in chunks
+        ]
+        for index in reversed(range(len(chunks))):
+            on_result(index, results[index])
+        return results
+
+
+def three_spans(audio):
+    return [Span(1.0, 3.0), Span(10.0, 14.5004), Span(40.0, 41.0)]
+
+
+AUDIO = np.zeros(45 * SAMPLE_RATE, np.float32)
+
+
+def load(backend, vad=three_spans, **options) -> FasterWhisperPipeline:
+    return load_model("", model=backend, vad_model=vad, **options)
+
+
+def test_each_chunk_becomes_a_segment_with_its_bounds():
+    result = load(Echo(), language="en").transcribe(AUDIO)
+    assert result == {
+        "segments": [
+            {"text": " 13.5004 s", "start": 1.0, "end": 14.5, "avg_logprob": -0.5},
+            {"text": " 1 s", "start": 40.0, "end": 41.0, "avg_logprob": -0.5},
+        ],
+        "language": "en",
+    }
+    assert list(result["segments"][0]) == ["text", "start", "end", "avg_logprob"]
+
+
+def test_segments_are_told_in_order_of_time_though_decoded_in_another():
+    told, progress = [], []
+    load(Echo(), language="en").transcribe(
+        AUDIO, chunk_size=5, on_segment=told.append, on_progress=lambda *seconds: progress.append(seconds)
+    )
+    assert [segment["start"] for segment in told] == [1.0, 10.0, 40.0]
+    assert progress[0] == (1.0, pytest.approx(7.5004))
+    assert progress[-1][0] == pytest.approx(progress[-1][1])
+
+
+def test_the_language_is_heard_in_the_first_chunk_of_speech():
+    backend = Echo()
+    assert load(backend).transcribe(AUDIO, chunk_size=5)["language"] == "de"
+    assert backend.asked_for_language == [2 * SAMPLE_RATE]
+    assert backend.options[0].language == "de"
+
+
+@pytest.mark.parametrize(
+    ("preset", "asked", "expected"), [("fr", None, "fr"), ("fr", "Italian", "it"), (None, "IT", "it")]
+)
+def test_a_language_that_is_given_is_not_detected(preset, asked, expected):
+    backend = Echo()
+    assert load(backend, language=preset).transcribe(AUDIO, language=asked)["language"] == expected
+    assert not backend.asked_for_language
+
+
+def test_the_task_is_kept_when_the_language_is_detected():
+    backend = Echo()
+    load(backend, task="translate").transcribe(AUDIO)
+    assert backend.options[0].task == "translate"
+
+
+def test_a_call_leaves_nothing_behind_on_the_pipeline():
+    backend = Echo()
+    pipeline = load(backend)
+    before = pipeline.options
+    pipeline.transcribe(AUDIO, batch_size=3, language="fr", task="translate", chunk_size=5)
+    pipeline.transcribe(AUDIO)
+    assert pipeline.options == before
+    assert (backend.options[1].language, backend.options[1].task, backend.batch_sizes) == ("de", "transcribe", [3, 8])
+
+
+def test_an_english_model_hears_english_and_says_so(caplog):
+    backend = Echo(is_multilingual=False)
+    with caplog.at_level(logging.WARNING):
+        pipeline = load(backend, language="German")
+    assert "English-only model" in caplog.text
+    assert pipeline.transcribe(AUDIO)["language"] == "en"
+
+
+def test_a_recording_without_speech_has_no_segments_but_a_language(caplog):
+    backend = Echo()
+    assert load(backend, vad=lambda audio: []).transcribe(AUDIO) == {"segments": [], "language": "de"}
+    assert "No active speech found in audio" in caplog.text
+    assert backend.asked_for_language == [30 * SAMPLE_RATE]
+
+
+def test_chunk_size_of_the_detector_and_of_the_call_both_hold():
+    pipeline = load(Echo(), language="en", vad_options={"chunk_size": 10})
+    assert len(pipeline.transcribe(AUDIO)["segments"]) == 3
+    assert len(pipeline.transcribe(AUDIO, chunk_size=3)["segments"]) == 4
+
+
+def test_progress_is_printed_and_called_back(capsys):
+    shares = []
+    pipeline = load(Echo(), language="en")
+    pipeline.transcribe(
+        AUDIO, print_progress=True, combined_progress=True, verbose=True, progress_callback=shares.append
+    )
+    assert shares == [50, 100]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Progress: 25.00%..."
+    assert lines[-1] == "Transcript: [40.0 --> 41.0]  1 s"
+
+
+def test_the_meter_counts_chunks_and_seconds():
+    meter = Meter()
+    load(Echo(), language="en").transcribe(AUDIO, meter=meter)
+    assert meter.counts["chunks"] == 2
+    assert {"decode audio", "vad"} <= meter.seconds.keys()
+
+
+@pytest.mark.parametrize(
+    ("audio", "message"),
+    [
+        (np.zeros((2, 100), np.float32), r"mono, of shape \(n_samples,\), not \(2, 100\)"),
+        (np.array([0, np.nan], np.float32), "not finite"),
+        ("missing.wav", "missing.wav"),
+    ],
+)
+def test_audio_that_cannot_be_used_is_an_audio_error(audio, message):
+    with pytest.raises(AudioError, match=message):
+        load(Echo()).transcribe(audio)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"asr_options": {"beam": 3}}, TypeError, "beam"),
+        ({"vad_options": {"onset": 0.3}}, TypeError, "onset"),
+        ({"vad": None, "vad_method": "energy"}, ValueError, "Invalid vad_method: energy"),
+        ({"language": "Klingon"}, OptionError, "Unsupported language: Klingon"),
+        ({"backend": "torch", "model": None}, OptionError, "Invalid backend: torch"),
+    ],
+)
+def test_unknown_options_are_refused_by_name(options, error, message, tmp_path):
+    settings = {"vad_model": options.pop("vad", three_spans), "model": Echo()} | options
+    with pytest.raises(error, match=message):
+        load_model(tmp_path, **settings)
