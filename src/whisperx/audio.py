@@ -75,7 +75,7 @@ def load_audio(file: str | os.PathLike[str], sr: int = SAMPLE_RATE) -> Audio:
     if sr not in _RATES:
         raise OptionError(f"A sample rate lies between {_RATES[0]} and {_RATES[-1]} Hz, not at {sr!r}.")
     name = os.fsdecode(file)
-    _check_that_it_is_a_file(name)
+    head = _read_head(name)
     # A bytearray grows in place: no second copy of a long recording is ever held.
     samples = bytearray()
     try:
@@ -83,32 +83,38 @@ def load_audio(file: str | os.PathLike[str], sr: int = SAMPLE_RATE) -> Audio:
             stream = _choose_stream(container, name)
             for block in _resample(_decode(container, stream, name), sr, name):
                 samples += block.data
-            promised = _promised_seconds(container, stream)
+            seconds = len(samples) / 4 / sr
+            promised = _promised_seconds(container, stream, head, seconds)
     # What PyAV raises for broken files: its own errors, ValueError and LookupError among them.
     except (av.FFmpegError, OSError, ValueError, LookupError) as error:
-        raise AudioError(f"{name!r} {_describe(name, error)}") from error
+        raise AudioError(f"{name!r} {_describe(head, error)}") from error
     if not samples:
         raise AudioError(
             f"{name!r} has an audio stream, but no sound could be decoded from it: it is empty or damaged."
         )
-    result = np.frombuffer(samples, dtype=np.float32)
-    if promised - result.size / sr > max(1.0, 0.1 * promised):
-        logger.warning("%r promises %.1f s, but only %.1f s could be decoded", name, promised, result.size / sr)
-    return result
+    if promised - seconds > max(1.0, 0.1 * promised):
+        logger.warning("%r may be cut: it promises %.1f s, but only %.1f s were decoded", name, promised, seconds)
+    return np.frombuffer(samples, dtype=np.float32)
 
 
-def _check_that_it_is_a_file(name: str) -> None:
+def _read_head(name: str) -> bytes:
+    """The first kilobyte of a file, empty for a pipe, which can be read but once."""
     try:
         status = Path(name).stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise AudioError(f"{name!r} is a folder: pass the recordings in it.")
+        if not stat.S_ISREG(status.st_mode):
+            return b""
+        with Path(name).open("rb") as file:
+            head = file.read(1024)
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name):
             raise AudioError(f"{name!r} is a URL, which is not fetched: download it and pass the file.") from None
         reason = getattr(error, "strerror", None) or error
         raise AudioError(f"{name!r} cannot be opened: {reason}.") from error
-    if stat.S_ISDIR(status.st_mode):
-        raise AudioError(f"{name!r} is a folder: pass the recordings in it.")
-    if stat.S_ISREG(status.st_mode) and status.st_size == 0:
+    if not head:
         raise AudioError(f"{name!r} is an empty file.")
+    return head
 
 
 def _open(name: str) -> InputContainer:
@@ -185,8 +191,13 @@ def _to_float(block: AudioFrame) -> Audio:
     return samples
 
 
-def _promised_seconds(container: InputContainer, stream: AudioStream) -> float:
-    """How long the header says the stream is, 0 where it says nothing."""
+def _promised_seconds(container: InputContainer, stream: AudioStream, head: bytes, decoded_seconds: float) -> float:
+    """How long the stream should be by its header, 0 where that says nothing."""
+    if container.format.name == "aac":
+        return 0.0  # has no header: FFmpeg guesses from the first frames
+    if head.startswith(b"RIFF"):  # FFmpeg believes the file's size instead
+        n_bytes = int.from_bytes(head[4:8], "little")  # huge in files that were written to a pipe
+        return decoded_seconds * n_bytes / container.size if n_bytes < 0x7FFF0000 else 0.0
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     if container.duration is not None and len(container.streams) == 1:
@@ -194,16 +205,17 @@ def _promised_seconds(container: InputContainer, stream: AudioStream) -> float:
     return 0.0
 
 
-def _describe(name: str, error: Exception) -> str:
-    """What a file is that FFmpeg refuses to read."""
-    with Path(name).open("rb") as file:
-        head = file.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n")
-    if head.lower().startswith((b"#extm3u", b"ffconcat", b"[playlist]", b"v=0")) or b"<MPD" in head:
+def _describe(head: bytes, error: Exception) -> str:
+    """What a file that FFmpeg refuses seems to be, from its beginning."""
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"#extm3u", b"ffconcat", b"[playlist]", b"v=0")) or b"<mpd" in text:
         return "is a playlist, which may name any file or address and is not followed: pass the recordings themselves."
-    if head.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM")):
+    if text.startswith((b"\x89png", b"\xff\xd8\xff", b"gif8", b"bm")):
         return "is a picture."
-    if head and not re.search(rb"[\x00-\x08\x0e-\x1f]", head):
+    if text and not re.search(rb"[\x00-\x08\x0e-\x1f]", text):
         return "is a text file."
+    if isinstance(error, av.ArgumentError):  # so FFmpeg answers where a whitelist forbids what it has found
+        return "is in no format that is read here."
     reason = getattr(error, "strerror", None) or error
     return f"is damaged, or not in a format that is read here: {reason}."
 
@@ -260,11 +272,11 @@ def _window() -> npt.NDArray[np.float32]:
 
 
 def log_mel_spectrogram(
-    audio: Audio, n_mels: int = 80, padding: int = 0, device: object = None
+    audio: Audio | str | os.PathLike[str], n_mels: int = 80, padding: int = 0, device: object = None
 ) -> npt.NDArray[np.float32]:
     """Whisper's input: float32 `(n_mels, n_frames)`, a frame each 10 ms, within [-1.5, 1.5] or so.
 
-    audio : float32 `(n_samples,)` at 16 kHz, more than 200 samples
+    audio : float32 `(n_samples,)` at 16 kHz, more than 200 samples, or a recording for `load_audio`
     n_mels : 80, or 128 for large-v3 and its kin
     padding : zero samples added at the end
     device : ignored, there because WhisperX has it: the result is a NumPy array
@@ -275,7 +287,7 @@ def log_mel_spectrogram(
 
     Raises OptionError for another number of bands, or for an array that is too short or not one-dimensional.
     """
-    samples = np.asarray(audio, dtype=np.float32)
+    samples = load_audio(audio) if isinstance(audio, str | os.PathLike) else np.asarray(audio, dtype=np.float32)
     if samples.ndim != 1 or samples.size + padding <= N_FFT // 2:
         raise OptionError(
             f"The spectrogram is made of one channel of more than {N_FFT // 2} samples, not of shape {samples.shape}."
