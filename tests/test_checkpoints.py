@@ -42,6 +42,7 @@ from whisperx.checkpoints import (
 from whisperx.checkpoints.alignment_heads import choose_alignment_heads, published_alignment_heads
 from whisperx.checkpoints.pytorch import load_torch
 from whisperx.checkpoints.tensors import open_npz, open_safetensors
+from whisperx.checkpoints.weights import find_weights
 from whisperx.errors import CheckpointError, ModelNotFoundError
 
 WEIGHTS = openai_arrays()
@@ -562,6 +563,7 @@ def npy(header: bytes, body: bytes = b"") -> bytes:
         (npy(b"{'descr': '<U2', 'fortran_order': False, 'shape': (1,)}", bytes(8)), "is not an array of numbers"),
         (npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1,)}", bytes(4)), "is not an array of numbers"),
         (npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (3,)}", bytes(8)), "does not fill its shape"),
+        (npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1,)}", bytes(8)), "does not fill its shape"),
         (
             npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999,)}", bytes(8)),
             "does not fill its shape",
@@ -617,6 +619,27 @@ def test_more_parameters_than_any_whisper_are_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(whisper, "MAX_PARAMETERS", 1000)
     with pytest.raises(CheckpointError, match="claims more than 1000 parameters"):
         load_checkpoint(npz_compressed(tmp_path))
+
+
+@pytest.mark.parametrize("write", [hf_safetensors, mlx_npz, npz_compressed, hf_bin, hf_bin_legacy])
+def test_a_damaged_file_loads_or_raises_an_error_of_one_line(write, tmp_path):
+    """Bytes changed, lost or added, mostly where the directory of tensors is; seeded."""
+    write(tmp_path)
+    path = find_weights(tmp_path)
+    intact = path.read_bytes()
+    rng = np.random.default_rng(3)
+    messages = []
+    for _ in range(60):
+        start = int(rng.choice([rng.integers(3000), len(intact) - 1 - rng.integers(3000), rng.integers(len(intact))]))
+        lost, added = rng.choice([(1, 1), (4, 4), (20, 0), (0, 5), (len(intact), 0)])
+        path.unlink()  # a new file: the old one may still be mapped
+        path.write_bytes(intact[:start] + rng.bytes(added) + intact[start + lost :])
+        try:
+            load_checkpoint(tmp_path)
+        except CheckpointError as error:
+            messages.append(str(error))
+    assert len(messages) > 20
+    assert not any("\n" in message for message in messages)
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,12 @@ def test_a_pickle_that_makes_no_sense_raises_at_once(bomb, tmp_path):
         load_checkpoint(tmp_path / "model.pt")
 
 
+def test_items_given_to_an_ordered_dict_are_not_lost(tmp_path):
+    torch_zip(tmp_path / "model.pt", pickled({"dims": call("collections\nOrderedDict", [("n_mels", 8)])}), {})
+    with pytest.raises(CheckpointError, match="it calls 'collections OrderedDict'"):
+        load_torch(tmp_path / "model.pt")
+
+
 def test_a_pickle_larger_than_any_state_dict_is_not_read(tmp_path):
     torch_zip(tmp_path / "model.pt", b"\x80\x02" + b"N0" * (9 << 20) + b"}.", {})
     with pytest.raises(CheckpointError, match="broken or unsafe pickle"):

@@ -313,7 +313,7 @@ def _own_positions(path: Path, dims: WhisperDimensions, stored: Tensor | None) -
         raise CheckpointError(f"{path}: tensor {_POSITIONS} has shape {stored.shape}, expected {shape}")
     positions = stored.read()
     rounding = 4e-3 if stored.dtype == BFLOAT16 else 1e-3
-    if np.abs(positions - sinusoids(*shape)).max() <= rounding:
+    if np.allclose(positions, sinusoids(*shape), rtol=0, atol=rounding):
         return {}
     logger.debug("%s: the encoder's positions are not the sinusoids and are kept", path)
     return {_POSITIONS: positions}
