@@ -66,9 +66,11 @@ class FakeLoader:
         self.pipeline = FakePipeline()
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.error: Exception | None = None
+        self.on_call: Callable[[], None] = lambda: None
 
     def __call__(self, model: str, **options: Any) -> FakePipeline:
         self.calls.append((model, options))
+        self.on_call()
         if self.error is not None:
             raise self.error
         return self.pipeline

@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,20 +108,22 @@ def test_logging_is_left_as_it_was(command: Command, folder: Path) -> None:
 
 
 def test_bar_goes_to_the_terminal_and_the_transcript_where_stdout_goes(
-    command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, loader: FakeLoader, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_recording(folder / "talk [b].wav", 2)
+    loader.pipeline.text = " [b]{i} of {n}"
+    printed = "Transcript: [0.0 --> 1.0]  [b]1 of 2\nTranscript: [1.0 --> 2.0]  [b]2 of 2\n"
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     _, out, err = command("talk [b].wav")
-    assert out == PRINTED_OF_2_SECONDS
+    assert out == printed
     assert "talk [b].wav" in err
     assert "0:00:02 / 0:00:02" in err
 
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)  # the same terminal: the bar makes room for the text
     _, out, err = command("talk [b].wav")
     assert out == ""
-    assert all(line in err for line in PRINTED_OF_2_SECONDS.splitlines())
+    assert all(line in err for line in printed.splitlines())
 
 
 def test_reader_of_stdout_may_leave(folder: Path) -> None:
@@ -132,7 +135,7 @@ def test_reader_of_stdout_may_leave(folder: Path) -> None:
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write) as stdout:
-        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
         done = subprocess.run(
             [sys.executable, "-c", code], stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment, check=False
         )
@@ -191,7 +194,7 @@ def test_second_file_does_not_overwrite_first(command: Command, folder: Path) ->
     assert status == 0
     assert (folder / "talk.txt").read_text() == "1 seconds, part 1.\n"
     assert (folder / "talk-2.txt").read_text() == TEXT_OF_2_SECONDS
-    assert err.count("An earlier recording has the name of b/talk.wav") == 1
+    assert err.count("b/talk.wav: an earlier recording has this name, so the files are called talk-2") == 1
 
 
 @pytest.mark.parametrize(
@@ -279,6 +282,20 @@ def test_unwritable_folder_is_told_before_anything_is_loaded(
     assert (status, out) == (1, "")
     (line,) = err.splitlines()
     assert line.startswith(f"whisperx: error: {option}: cannot write into the folder occupied")
+    assert loader.calls == []
+
+
+def test_folder_that_takes_no_files_is_told_before_anything_is_loaded(
+    command: Command, loader: FakeLoader, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(dir: Path) -> None:  # noqa: A002
+        raise PermissionError(errno.EACCES, "Permission denied", str(dir / "temporary"))
+
+    write_recording(folder / "talk.wav", 1)
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    status, _, err = command("talk.wav", "-o", "out")
+    assert status == 1
+    assert err == "whisperx: error: --output_dir: cannot write into the folder out: Permission denied\n"
     assert loader.calls == []
 
 
@@ -432,6 +449,27 @@ def test_report_tells_what_was_done(command: Command, folder: Path) -> None:
     totals = report["totals"]
     assert (totals["recordings"], totals["failed"], totals["audio_seconds"]) == (2, 1, 2)
     assert totals["wall_seconds"] == pytest.approx(wall_seconds + bad["wall_seconds"])
+
+
+def test_loading_the_model_is_counted_apart(
+    command: Command, loader: FakeLoader, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+
+    def wait(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(cli, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(transcribe, "perf_counter", lambda: now[0])
+    loader.on_call = lambda: wait(5)
+    loader.pipeline.on_call = lambda audio: wait(3)
+    for name in ("a.wav", "b.wav"):
+        write_recording(folder / name, 2)
+    assert command("a.wav", "b.wav", "--report", "report.json")[0] == 0
+    report = json.loads((folder / "report.json").read_text())
+    assert report["load_model_seconds"] == 5
+    assert [recording["wall_seconds"] for recording in report["recordings"]] == [3, 3]
+    assert report["totals"]["real_time_factor"] == 1.5
 
 
 def test_report_tells_why_a_run_ended(command: Command, loader: FakeLoader, folder: Path) -> None:

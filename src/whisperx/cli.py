@@ -77,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--hf_token", default=None, metavar="TOKEN", help="for models that are not open to everyone")
     add("--backend", default="auto", choices=("auto", "mlx"), help="engine that runs the model")
     add("--device", type=_device, default="auto", help="cpu, cuda, cuda:N, mps, mlx or auto")
-    add("--device_index", type=int, default=0, help="which of several GPUs")
+    add("--device_index", type=_count, default=0, help="which of several GPUs")
     types = ("default", "float16", "bfloat16", "float32")
     add("--compute_type", default="default", choices=types, help="default: float16 on a GPU, float32 on a CPU")
     add("--threads", type=_count, default=0, help="CPU threads; 0: as many as the engine likes")
@@ -150,7 +150,7 @@ def _transcribe(path: str, name: str, transcriber: "Transcriber", writer: "Write
 
     recording = Recording(audio=path)
     if name != path:
-        logger.warning("An earlier recording has the name of %s: its files are named after %s", path, name)
+        logger.warning("%s: an earlier recording has this name, so the files are called %s", path, Path(name).stem)
     logger.info("Transcribing %s", path)
     load_seconds, start = transcriber.load_seconds, perf_counter()
     screen.begin(Path(path).name)
