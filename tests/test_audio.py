@@ -97,9 +97,10 @@ def log_mel_by_definition(samples, n_mels):
         np.zeros(3200, np.float32),
         np.pad(NOISE[:5000], (3000, 7000)),
         np.pad(NOISE[:1], (3000, 1000)),
+        np.pad(NOISE[:1], (81_870, 5000)),  # the last frame with a sound is the first of a block
         np.sin(np.arange(16_000, dtype=np.float32)),
     ],
-    ids=["noise", "201 samples", "1000 samples", "silence", "silence around", "click", "tone"],
+    ids=["noise", "201 samples", "1000 samples", "silence", "silence around", "click", "late click", "tone"],
 )
 def test_log_mel_follows_its_definition(samples, n_mels):
     result = log_mel_spectrogram(samples, n_mels)
