@@ -14,7 +14,8 @@ SRC = Path(__file__).parents[1] / "src"
 
 # Modules (with all below them) and the packages from elsewhere that they may import.
 ROWS: list[tuple[set[str], set[str]]] = [
-    ({"schema", "errors"}, {"numpy"}),
+    ({"errors"}, set()),
+    ({"schema"}, {"numpy"}),
     ({"audio"}, {"numpy", "av"}),
     (
         {"tokenizer", "hub", "checkpoints", "chunks"},
@@ -105,12 +106,18 @@ def test_nothing_allows_numpy_to_unpickle(module: str) -> None:
 HEAVY = {"mlx", "numpy", "pandas", "av", "rich", "tiktoken", "huggingface_hub", "safetensors", "torch", "starlette"}
 
 
-def loaded_by(code: str, path: Path | str = "") -> set[str]:
-    """Packages in a new interpreter that has run `code`, with `path` searched first."""
-    code += "\nimport json, sys\nprint(json.dumps([name.partition('.')[0] for name in sys.modules]))"
-    environment = os.environ | {"PYTHONPATH": str(path)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    return set(json.loads(done.stdout.splitlines()[-1]))
+def output_of(code: str, path: Path | None = None) -> str:
+    """What a new interpreter prints that runs `code`, with `path` searched first."""
+    paths = os.pathsep.join([str(path)] * (path is not None) + sys.path)
+    environment = os.environ | {"PYTHONPATH": paths}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment).stdout
+
+
+def loaded_by(code: str, path: Path | None = None) -> set[str]:
+    """Packages that are loaded after `code`."""
+    tell = "\nimport json, sys\nprint(json.dumps([name.partition('.')[0] for name in sys.modules]))"
+    return set(json.loads(output_of(code + tell, path).splitlines()[-1]))
 
 
 @pytest.mark.parametrize("arguments", [None, ["--help"], ["--version"], ["a.wav", "--batch_size", "many"]], ids=str)
@@ -127,3 +134,30 @@ def test_torch_is_not_loaded_where_it_is_installed(tmp_path: Path) -> None:
     assert "numpy" in loaded
     assert "torch" not in loaded
     assert "torch" in loaded_by("import torch", tmp_path)
+
+
+def test_names_and_submodules_are_there_after_a_bare_import() -> None:
+    code = """
+import whisperx
+assert whisperx.audio.SAMPLE_RATE == 16000
+assert whisperx.load_audio is whisperx.audio.load_audio
+assert whisperx.load_model is whisperx.asr.load_model
+assert {"load_model", "load_audio", "audio", "utils", "__version__"} <= set(dir(whisperx))
+assert not hasattr(whisperx, "no_such_name")
+assert not hasattr(whisperx, "__main__"), "to look at it would run the command"
+"""
+    output_of(code)
+
+
+def test_package_that_a_submodule_lacks_is_named() -> None:
+    code = """
+import sys, whisperx
+sys.modules["tiktoken"] = None  # as if it were not installed
+try:
+    whisperx.tokenizer
+except ModuleNotFoundError as error:
+    assert error.name == "tiktoken"
+else:
+    raise AssertionError("loaded without tiktoken")
+"""
+    output_of(code)
