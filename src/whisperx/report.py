@@ -88,7 +88,7 @@ class Run:
             )
         if figures["occupancy"] is not None:
             occupancy = f"{figures['occupancy']:.0%} of the rows of a batch in use"
-            lines.append(f"{figures['chunks']} chunks, {figures['tokens']} tokens, {occupancy}")
+            lines.append(f"chunks: {figures['chunks']}, tokens: {figures['tokens']}, {occupancy}")
         lines += [f"wrote {_short(recording.files)}" for recording in self.recordings if recording.files]
         return "\n".join(lines)
 
