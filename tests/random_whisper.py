@@ -54,8 +54,8 @@ EOT = 50257
 TALKER = WhisperDimensions(80, 1500, 64, 1, 1, 51865, 448, 64, 1, 2)
 
 
-def write_talker(folder: Path) -> Path:
-    """A model folder with random weights that answers every sound with words of its own, of varying length."""
+def talker_arrays() -> dict[str, np.ndarray]:
+    """Random weights that answer every sound with words of its own, of varying length."""
     arrays = random_arrays(TALKER, seed=3)
     arrays["decoder.token_embedding.weight"] *= 4  # scores that differ clearly, as those of a trained model do
     arrays["decoder.token_embedding.weight"][EOT] *= 1.1  # so that transcripts end now and then
@@ -63,8 +63,13 @@ def write_talker(folder: Path) -> Path:
     for name in arrays:
         if "cross_attn.query.weight" in name or "cross_attn.out.weight" in name:
             arrays[name] *= 6  # so that what is heard decides, not the tokens before
+    return arrays
+
+
+def write_talker(folder: Path) -> Path:
+    """A model folder with the talker's weights."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(arrays, folder / "model.safetensors")
+    save_file(talker_arrays(), folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(asdict(TALKER)))
     return folder
 

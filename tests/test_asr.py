@@ -6,13 +6,14 @@ import pytest
 from whisperx.asr import FasterWhisperPipeline, load_model
 from whisperx.audio import SAMPLE_RATE
 from whisperx.errors import AudioError, OptionError
-from whisperx.schema import DecodingOptions, DecodingResult, Meter, Span
+from whisperx.schema import DecodingOptions, DecodingResult, Meter, Span, TimedText
 
 
 class Echo:
     """A backend that writes down the length of each chunk, last chunk first."""
 
-    def __init__(self, *, is_multilingual: bool = True) -> None:
+    def __init__(self, *, is_multilingual: bool = True, pieces: tuple[TimedText, ...] | None = None) -> None:
+        self.pieces = pieces
         self.is_multilingual = is_multilingual
         self.asked_for_language: list[int] = []
         self.options: list[DecodingOptions] = []
@@ -26,7 +27,17 @@ class Echo:
         self.options.append(options)
         self.batch_sizes.append(batch_size)
         results = [
-            DecodingResult(f" {len(chunk) / SAMPLE_RATE:g} s", (1,), options.language, -0.5, 0.0) for chunk in chunks
+            DecodingResult(
+                text=f" {len(chunk) / SAMPLE_RATE:g} s",
+                tokens=(1,),
+                language=options.language,
+                avg_logprob=-0.5,
+                no_speech_prob=0.0,
+                temperature=0.0,
+                compression_ratio=1.0,
+                pieces=self.pieces,
+            )
+            for chunk in chunks
         ]
         for index in reversed(range(len(chunks))):
             on_result(index, results[index])
@@ -54,6 +65,21 @@ def test_each_chunk_becomes_a_segment_with_its_bounds():
         "language": "en",
     }
     assert list(result["segments"][0]) == ["text", "start", "end", "avg_logprob"]
+
+
+def test_pieces_between_timestamps_become_segments_of_their_own():
+    pieces = (TimedText(" One.", 0.0, 0.5), TimedText(" Two.", 0.52, 0.9))
+    segments = load(Echo(pieces=pieces), language="en").transcribe(AUDIO)["segments"]
+    assert [(s["text"], s["start"], s["end"]) for s in segments] == [
+        (" One.", 1.0, 1.5),
+        (" Two.", 1.52, 1.9),
+        (" One.", 40.0, 40.5),
+        (" Two.", 40.52, 40.9),
+    ]
+
+
+def test_a_chunk_without_text_makes_no_segment():
+    assert load(Echo(pieces=()), language="en").transcribe(AUDIO)["segments"] == []
 
 
 def test_segments_are_told_in_order_of_time_though_decoded_in_another():

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
@@ -20,7 +21,14 @@ from whisperx.schema import DecodingOptions, DecodingResult, Meter
 
 N_CHUNKS = 20
 BATCH_SIZES = (1, 2, 3, 5, 8, 16)
-OPTIONS = DecodingOptions(language="en", max_new_tokens=40)
+GREEDY = DecodingOptions(language="en", max_new_tokens=40, temperatures=(0.0,))
+# What else decides over tokens. The random network fails most checks, so that it goes through the temperatures.
+MODES = {
+    "timestamps": replace(GREEDY, without_timestamps=False, max_initial_timestamp=1.0),
+    "fallback": replace(GREEDY, max_new_tokens=12, temperatures=(0.0, 0.4, 1.0), best_of=2, log_prob_threshold=-1.3),
+    "penalties": replace(GREEDY, repetition_penalty=1.3, no_repeat_ngram_size=2),
+    "prompts": replace(GREEDY, initial_prompt="Once upon a time", hotwords="Metal", prefix="And"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +56,10 @@ def chunks() -> list[np.ndarray]:
     return [random_speech(1.5 + 1.4 * seed, seed) for seed in range(N_CHUNKS)]
 
 
-def decode(backend: MlxBackend, chunks: Sequence[np.ndarray], batch_size: int) -> list[DecodingResult]:
-    return backend.decode(chunks, OPTIONS, batch_size=batch_size, on_result=lambda *_: None, meter=Meter())
+def decode(
+    backend: MlxBackend, chunks: Sequence[np.ndarray], batch_size: int, options: DecodingOptions = GREEDY
+) -> list[DecodingResult]:
+    return backend.decode(chunks, options, batch_size=batch_size, on_result=lambda *_: None, meter=Meter())
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +76,35 @@ def test_the_chunks_differ_enough_to_tell_them_apart(one_by_one):
 @pytest.mark.parametrize("batch_size", BATCH_SIZES[1:])
 def test_results_are_identical_for_every_batch_size(backend, chunks, one_by_one, batch_size):
     assert decode(backend, chunks, batch_size) == one_by_one
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_results_are_identical_in_every_mode(backend, chunks, mode):
+    alone = decode(backend, chunks[:8], 1, MODES[mode])
+    assert len({result.tokens for result in alone}) > 1
+    for batch_size in (3, 8):
+        assert decode(backend, chunks[:8], batch_size, MODES[mode]) == alone
+    assert decode(backend, chunks[7::-1], 5, MODES[mode]) == alone[::-1]
+
+
+def test_a_chunk_that_falls_back_leaves_the_good_ones_as_they_are(backend, chunks, one_by_one):
+    threshold = float(np.median([result.avg_logprob for result in one_by_one]))
+    options = replace(
+        GREEDY, temperatures=(0.0, 1.0), best_of=2, log_prob_threshold=threshold, no_speech_threshold=None
+    )
+    results = decode(backend, chunks, 5, options)
+    good = [index for index, result in enumerate(one_by_one) if result.avg_logprob >= threshold]
+    assert 5 <= len(good) <= 15
+    for index, result in enumerate(results):
+        assert (result == one_by_one[index]) == (index in good)
+        assert result.temperature == (0.0 if index in good else 1.0)
+
+
+def test_another_seed_samples_another_text(backend, chunks):
+    options = replace(GREEDY, max_new_tokens=12, temperatures=(1.0,), best_of=1)
+    first, again, other = (decode(backend, chunks[:3], 3, replace(options, seed=seed)) for seed in (0, 0, 1))
+    assert first == again
+    assert [result.tokens for result in first] != [result.tokens for result in other]
 
 
 def test_results_are_identical_without_refill(talker, chunks, one_by_one):

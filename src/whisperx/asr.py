@@ -23,6 +23,7 @@ from whisperx.schema import (
     ProgressCallback,
     SingleSegment,
     Task,
+    TimedText,
     TranscriptionResult,
     Vad,
 )
@@ -138,6 +139,7 @@ class _Reports:
         self.segments: list[SingleSegment] = []
         self._chunks = chunks
         self._results: dict[int, DecodingResult] = {}
+        self._n_told = 0  # chunks whose segments are out
         self._seconds = 0.0
         self._total = sum(chunk.end - chunk.start for chunk in chunks)
         self._print_progress = print_progress
@@ -151,8 +153,10 @@ class _Reports:
         self._results[index] = result
         self._seconds += self._chunks[index].end - self._chunks[index].start
         self._tell_progress()
-        while len(self.segments) in self._results:
-            self._tell_segment(_segment(self._chunks[len(self.segments)], self._results[len(self.segments)]))
+        while self._n_told in self._results:
+            for segment in _segments(self._chunks[self._n_told], self._results[self._n_told]):
+                self._tell_segment(segment)
+            self._n_told += 1
 
     def _tell_progress(self) -> None:
         share = len(self._results) / len(self._chunks)
@@ -171,13 +175,20 @@ class _Reports:
             self._on_segment(segment)
 
 
-def _segment(chunk: Chunk, result: DecodingResult) -> SingleSegment:
-    return {
-        "text": result.text,
-        "start": round(chunk.start, 3),
-        "end": round(chunk.end, 3),
-        "avg_logprob": result.avg_logprob,
-    }
+def _segments(chunk: Chunk, result: DecodingResult) -> list[SingleSegment]:
+    """The segments of a chunk: one for all of it, or one for each piece between timestamps; none without text."""
+    pieces = result.pieces
+    if pieces is None:
+        pieces = (TimedText(result.text, 0.0, chunk.end - chunk.start),) if result.text.strip() else ()
+    return [
+        {
+            "text": piece.text,
+            "start": round(chunk.start + piece.start, 3),
+            "end": round(chunk.start + piece.end, 3),
+            "avg_logprob": result.avg_logprob,
+        }
+        for piece in pieces
+    ]
 
 
 def _samples(audio: str | os.PathLike[str] | Audio) -> Audio:

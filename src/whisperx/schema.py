@@ -13,6 +13,8 @@ from typing import Literal, NotRequired, Protocol, TypeAlias, TypedDict
 import numpy as np
 import numpy.typing as npt
 
+from whisperx.errors import OptionError
+
 Audio: TypeAlias = npt.NDArray[np.float32]  # (n_samples,), 16 kHz mono, in [-1, 1]
 Task: TypeAlias = Literal["transcribe", "translate"]
 ProgressCallback: TypeAlias = Callable[[float], None] | None  # called with 0..100
@@ -80,24 +82,69 @@ class DecodingOptions:
 
     task: Task = "transcribe"
     language: str | None = None  # code, as "en"; None only for models that know English alone
-    without_timestamps: bool = True  # do not ask the model for timestamps, as WhisperX
+
+    # What stands before the transcript in every chunk.
+    initial_prompt: str | None = None  # text that could have gone before: names, spelling, style
+    hotwords: str | None = None  # words to expect; left out where there is a prefix
+    prefix: str | None = None  # text that the transcript of each chunk begins with
+
+    # Which tokens may come.
+    without_timestamps: bool = True  # one segment for each chunk, as WhisperX; else segments by the model's timestamps
+    max_initial_timestamp: float = 0.0  # seconds into a chunk by which its first segment begins
     suppress_blank: bool = True  # a transcript does not begin with a blank or end at once
-    suppress_tokens: tuple[int, ...] = (
-        -1,
-    )  # never sampled; -1 stands for the non-speech annotations of the vocabulary
+    suppress_tokens: tuple[int, ...] = (-1,)  # never sampled; -1: the non-speech annotations of the vocabulary
     suppress_numerals: bool = False  # neither are tokens with a digit or one of % $ £: numbers come out as words
+    repetition_penalty: float = 1.0  # above 1, tokens that were there already become less likely
+    no_repeat_ngram_size: int = 0  # above 0, so many tokens in a row never stand twice in a chunk
     max_new_tokens: int | None = None  # per chunk; None: as many as the text context holds
+
+    # How a token is chosen, and when a transcript is good enough.
+    temperatures: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # tried in turn; 0: the likeliest token
+    best_of: int = 5  # transcripts sampled at a temperature above 0, of which the likeliest is kept
+    compression_ratio_threshold: float | None = 2.4  # above: too repetitive, the next temperature is tried
+    log_prob_threshold: float | None = -1.0  # below, on average: too unsure, likewise
+    no_speech_threshold: float | None = 0.6  # above, and too unsure: silence, without text
+    seed: int = 0  # of the sampling; text depends on it only where the first temperature did not do
+
+    def __post_init__(self) -> None:
+        ranges: dict[str, tuple[bool, str]] = {
+            "task": (self.task in ("transcribe", "translate"), "transcribe or translate"),
+            "max_initial_timestamp": (0 <= self.max_initial_timestamp <= 30, "0 to 30 seconds"),
+            "repetition_penalty": (self.repetition_penalty > 0, "more than 0"),
+            "no_repeat_ngram_size": (self.no_repeat_ngram_size >= 0, "0 or more"),
+            "max_new_tokens": (self.max_new_tokens is None or self.max_new_tokens > 0, "1 or more"),
+            "temperatures": (
+                len(self.temperatures) > 0 and all(0 <= t < float("inf") for t in self.temperatures),
+                "one or more numbers, each 0 or more",
+            ),
+            "best_of": (self.best_of >= 1, "1 or more"),
+        }
+        for name, (is_fine, expected) in ranges.items():
+            if not is_fine:
+                raise OptionError(f"{name} is {expected}, not {getattr(self, name)!r}.")
+
+
+@dataclass(frozen=True, slots=True)
+class TimedText:
+    """A piece of a chunk's transcript between two timestamps, in seconds from the start of the chunk."""
+
+    text: str
+    start: float
+    end: float
 
 
 @dataclass(frozen=True, slots=True)
 class DecodingResult:
     """What the decoder heard in one chunk."""
 
-    text: str  # with Whisper's leading space
+    text: str  # with Whisper's leading space; empty where the chunk is silence
     tokens: tuple[int, ...]  # without prompt and end of text
     language: str
     avg_logprob: float  # sum of the log-probabilities of the tokens and the end of text / (number of tokens + 1)
     no_speech_prob: float  # of the no-speech token where the transcript starts
+    temperature: float  # at which it was decoded
+    compression_ratio: float  # of the text by zlib: 2 and more means that it repeats itself
+    pieces: tuple[TimedText, ...] | None  # the text by its timestamps; None: decoded without them
 
 
 class Backend(Protocol):

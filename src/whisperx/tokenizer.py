@@ -171,6 +171,16 @@ class Tokenizer:
             tokens.append(self.no_timestamps)
         return tuple(tokens)
 
+    def context(self, *, initial_prompt: str | None, hotwords: str | None, max_tokens: int) -> tuple[int, ...]:
+        """What goes before a transcript: startofprev, hotwords, and the end of the text before; nothing for neither.
+
+        Each of the two is cut to `max_tokens`: hotwords at their end, the text before at its beginning.
+        """
+        tokens = self.encode(" " + hotwords.strip())[:max_tokens] if hotwords else []
+        if initial_prompt:
+            tokens += self.encode(" " + initial_prompt.strip())[-max_tokens:]
+        return (self.sot_prev, *tokens) if tokens else ()
+
     @cached_property
     def non_speech_tokens(self) -> tuple[int, ...]:
         """Tokens that start an annotation instead of speech: speaker tags, brackets, notes. Sorted."""

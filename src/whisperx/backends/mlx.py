@@ -2,6 +2,8 @@
 
 import logging
 import threading
+import zlib
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from whisperx.audio import N_SAMPLES, log_mel_spectrogram, pad_or_trim
+from whisperx.audio import N_SAMPLES, SAMPLE_RATE, log_mel_spectrogram, pad_or_trim
 from whisperx.checkpoints import load_checkpoint
 from whisperx.errors import BackendError, OptionError
 from whisperx.models.blas import blas_in_use, set_blas_threads
@@ -17,8 +19,9 @@ from whisperx.models.whisper.decoding import Batch, Row, run
 from whisperx.models.whisper.filters import TokenRules
 from whisperx.models.whisper.loading import build_whisper
 from whisperx.models.whisper.model import KeyValue
+from whisperx.models.whisper.results import make_result, needs_fallback
 from whisperx.schema import Audio, DecodingOptions, DecodingResult, Meter
-from whisperx.tokenizer import read_tokenizer
+from whisperx.tokenizer import Tokenizer, read_tokenizer
 
 COMPUTE_TYPES = {"float16": mx.float16, "bfloat16": mx.bfloat16, "float32": mx.float32}
 
@@ -43,10 +46,12 @@ class MlxBackend:
     ) -> None:
         checkpoint = load_checkpoint(model)
         self.dims = checkpoint.dims
-        self.tokenizer = read_tokenizer(model, checkpoint.dims.n_vocab)
+        self.tokenizer = read_tokenizer(model if model.is_dir() else model.parent, checkpoint.dims.n_vocab)
         self._refill = refill
         self._lock = threading.Lock()
-        self._encoded: tuple[Audio, list[KeyValue]] | None = None  # the chunk last asked about, for decode to use again
+        self._encoded: tuple[Audio, list[KeyValue]] | None = (
+            None  # the newest, wanted again by decode or another sample
+        )
         self._device = find_device(device, device_index)
         if self._device == mx.cpu:
             set_blas_threads(threads)
@@ -68,7 +73,6 @@ class MlxBackend:
             return "en", 1.0
         with self._on_device():
             cross = self._encode(audio, Meter())
-            self._encoded = (audio, cross)
             hidden, _ = self._model.decoder.prefill([self.tokenizer.sot], cross)
             codes = list(self.tokenizer.language_tokens)
             scores = self._model.decoder.logits(hidden)[0, mx.array(list(self.tokenizer.language_tokens.values()))]
@@ -89,28 +93,30 @@ class MlxBackend:
             raise OptionError(f"batch_size must be 1 or more, not {batch_size}")
         if not chunks:
             return []
-        results: dict[int, DecodingResult] = {}
-        rows = self._rows(len(chunks), options)
         rules = TokenRules(self.tokenizer, options)
+        attempts = _Attempts(self.tokenizer, options, self.dims.n_text_ctx, chunks)
+        results: dict[int, DecodingResult] = {}
         with self._on_device():
+            waiting = deque(row for chunk in range(len(chunks)) for row in attempts.rows(chunk, attempt=0))
             batch = Batch(self._model, rules, min(batch_size, len(chunks)), meter)
-            for row in run(batch, rows, lambda row: self._encode(chunks[row.chunk], meter), meter, refill=self._refill):
-                results[row.chunk] = self._result(row, options)
+            for row in run(
+                batch, waiting, lambda row: self._encode(chunks[row.chunk], meter), meter, refill=self._refill
+            ):
                 meter.count("tokens", len(row.tokens))
-                on_result(row.chunk, results[row.chunk])
+                result = attempts.judge(row)
+                if isinstance(result, DecodingResult):
+                    results[row.chunk] = result
+                    on_result(row.chunk, result)
+                else:
+                    waiting.extend(result)
             self._encoded = None
         return [results[i] for i in range(len(chunks))]
-
-    def _rows(self, n_chunks: int, options: DecodingOptions) -> list[Row]:
-        prompt = self.tokenizer.prompt(options.language, options.task, without_timestamps=options.without_timestamps)
-        room = self.dims.n_text_ctx - len(prompt)
-        limit = min(options.max_new_tokens or room, room)
-        return [Row(chunk, prompt, self.tokenizer.sot, self.tokenizer.eot, limit) for chunk in range(n_chunks)]
 
     def _encode(self, audio: Audio, meter: Meter) -> list[KeyValue]:
         """Keys and values of one chunk, always alone and always 30 s long, so that its neighbours cannot matter."""
         if self._encoded is not None and self._encoded[0] is audio:
             return self._encoded[1]
+        self._encoded = None
         if len(audio) > N_SAMPLES:
             raise OptionError(f"a chunk holds at most 30 s ({N_SAMPLES} samples), not {len(audio)}")
         with meter.time("mel"):
@@ -119,16 +125,92 @@ class MlxBackend:
             features = self._model.encoder(mx.array(mel.T, dtype=self._model.dtype))
             cross = self._model.decoder.cross_key_value(features)
             mx.eval(cross)
+        self._encoded = (audio, cross)
         return cross
 
-    def _result(self, row: Row, options: DecodingOptions) -> DecodingResult:
-        return DecodingResult(
-            text=self.tokenizer.decode(row.tokens),
-            tokens=tuple(row.tokens),
-            language=options.language or "en",
+
+class _Attempts:
+    """The temperatures of each chunk: which rows to decode, and what to do with those that are done.
+
+    A chunk whose transcript will not do waits at the end of the line for its next temperature; the others go on.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, options: DecodingOptions, n_text_ctx: int, chunks: Sequence[Audio]
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._options = options
+        self._chunks = chunks
+        self._prompt = whole_prompt(tokenizer, options, n_text_ctx)
+        room = n_text_ctx - len(self._prompt)
+        self._max_new_tokens = min(options.max_new_tokens or room, room)
+        self._finished: dict[int, list[Row]] = {}
+
+    def rows(self, chunk: int, attempt: int) -> list[Row]:
+        temperature = self._options.temperatures[attempt]
+        return [
+            Row(
+                chunk,
+                self._prompt,
+                self._tokenizer.sot,
+                self._tokenizer.eot,
+                self._max_new_tokens,
+                temperature,
+                attempt,
+                self._key(chunk, attempt, sample) if temperature else 0,
+            )
+            for sample in range(self._options.best_of if temperature else 1)
+        ]
+
+    def judge(self, row: Row) -> DecodingResult | list[Row]:
+        """The result of the row's chunk; or the rows that are to be decoded for it, none while others are under way."""
+        finished = self._finished.setdefault(row.chunk, [])
+        finished.append(row)
+        if len(finished) < (self._options.best_of if row.temperature else 1):
+            return []
+        del self._finished[row.chunk]
+        # Of equal ones the first sampled, whichever was done first.
+        best = max(sorted(finished, key=lambda row: row.key), key=lambda row: row.avg_logprob)
+        result = self._result(best)
+        if row.attempt + 1 < len(self._options.temperatures) and needs_fallback(self._options, result):
+            return self.rows(row.chunk, row.attempt + 1)
+        return result
+
+    def _result(self, row: Row) -> DecodingResult:
+        return make_result(
+            self._tokenizer,
+            self._options,
+            row.tokens,
+            language=self._options.language or "en",
             avg_logprob=row.avg_logprob,
             no_speech_prob=row.no_speech_prob,
+            temperature=row.temperature,
+            duration=len(self._chunks[row.chunk]) / SAMPLE_RATE,
         )
+
+    def _key(self, chunk: int, attempt: int, sample: int) -> int:
+        """Random numbers follow from the sound, not from its place, so that order and neighbours do not matter."""
+        sound = zlib.crc32(np.ascontiguousarray(self._chunks[chunk]).data)
+        return int(np.random.SeedSequence([self._options.seed, sound, attempt, sample]).generate_state(1)[0])
+
+
+def whole_prompt(tokenizer: Tokenizer, options: DecodingOptions, n_text_ctx: int) -> tuple[int, ...]:
+    """What stands before the transcript of each chunk: context, start of transcript, prefix.
+
+    As in faster-whisper: hotwords, initial prompt and prefix take less than half of the text context each, and a prefix
+    makes hotwords void.
+    """
+    longest = n_text_ctx // 2 - 1
+    hotwords = None if options.prefix else options.hotwords
+    context = tokenizer.context(initial_prompt=options.initial_prompt, hotwords=hotwords, max_tokens=longest)
+    start = tokenizer.prompt(options.language, options.task, without_timestamps=options.without_timestamps)
+    prefix = tokenizer.encode(" " + options.prefix.strip())[:longest] if options.prefix else []
+    prompt = (*context, *start, *prefix)
+    if len(prompt) >= n_text_ctx:
+        raise OptionError(
+            f"initial_prompt, hotwords and prefix take {len(prompt)} tokens; at most {n_text_ctx - 1} fit."
+        )
+    return prompt
 
 
 def find_device(name: str, index: int = 0) -> mx.Device:

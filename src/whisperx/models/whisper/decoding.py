@@ -1,27 +1,30 @@
 """The running batch: rows enter with a prompt and encoded audio, take a step together, and leave when they are done."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from whisperx.models.whisper.filters import TokenRules
+from whisperx.models.whisper.filters import History, TokenRules
 from whisperx.models.whisper.model import KeyValue, KVCache, Whisper
 from whisperx.schema import Meter
 
 
 @dataclass
 class Row:
-    """One chunk on its way through the decoder."""
+    """One transcript of one chunk on its way through the decoder."""
 
     chunk: int
     prompt: tuple[int, ...]
     sot: int
     eot: int
     max_new_tokens: int
+    temperature: float = 0.0  # 0: the likeliest token each time
+    attempt: int = 0  # which of the temperatures this is
+    key: int = 0  # of the random numbers, 32 bits; they depend on it and on the token's place alone
     tokens: list[int] = field(default_factory=list)
     sum_logprob: float = 0.0
     no_speech_prob: float = 0.0
@@ -31,10 +34,6 @@ class Row:
     def start(self) -> int:
         """Where in the prompt the transcript starts: what stands before is context."""
         return self.prompt.index(self.sot)
-
-    @property
-    def newest_token(self) -> int:
-        return self.tokens[-1] if self.tokens else self.prompt[-1]
 
     @property
     def position(self) -> int:
@@ -107,7 +106,8 @@ class Batch:
         hidden, own = self._decoder.prefill(row.prompt, cross)
         at_start, at_end = self._decoder.logits(hidden[mx.array([row.start, len(row.prompt) - 1])])
         row.no_speech_prob = float(np.asarray(mx.softmax(at_start))[self._rules.no_speech])
-        _record([row], _choose(self._rules.first(at_end[None])))
+        logits = self._rules.first(at_end[None])
+        _record([row], _Step(_choose([row], logits, ahead=0), logits))
         slot = self._rows.index(None) if None in self._rows else len(self._rows)
         self._rows[slot : slot + 1] = [row]
         self._cache.fill(slot, own, cross)
@@ -116,13 +116,18 @@ class Batch:
     def advance(self) -> list[Row]:
         """Take steps until some row is done; those that are done leave.
 
-        Each step is started before the one before it is read.
+        Each step is started before the one before it is read, unless the rules must see its tokens.
         """
         rows = self._close_ranks()
-        step = self._start_step(rows, mx.array([row.newest_token for row in rows]), ahead=0)
+        history = self._rules.history([row.tokens or [row.eot] for row in rows])
+        step, ahead = self._start_step(rows, history, ahead=0), 0 if self._rules.needs_tokens else 1
         while not any(row.done for row in rows):
-            following = self._start_step(rows, step.tokens, ahead=1)
-            _record(rows, step)
+            if not ahead:
+                _record(rows, step)
+            history = self._rules.grown(history, step.tokens)
+            following = self._start_step(rows, history, ahead=ahead)
+            if ahead:
+                _record(rows, step)
             step = following
         _record(rows, step)
         self._rows = [None if row.done else row for row in rows]
@@ -140,11 +145,13 @@ class Batch:
         self._cache.settle()
         return [row for row in rows if row is not None]
 
-    def _start_step(self, rows: list[Row], tokens: mx.array, *, ahead: int) -> _Step:
+    def _start_step(self, rows: list[Row], history: History, *, ahead: int) -> _Step:
+        """Start the step that follows the newest tokens of `history`, of which `ahead` are not yet in the rows."""
         last = self._decoder.positional_embedding.shape[0] - 1
         positions = [min(row.position + ahead, last) for row in rows]  # past the last only in a row that is done
-        hidden = self._decoder.step(tokens, positions, self._cache)
-        step = _choose(self._rules.next(self._decoder.logits(hidden)))
+        logits = self._decoder.logits(self._decoder.step(history.newest, positions, self._cache))
+        logits = self._rules.next(logits, history, [row.tokens for row in rows])
+        step = _Step(_choose(rows, logits, ahead=ahead), logits)
         mx.async_eval(step.tokens, step.logits)
         self._meter.count("steps")
         self._meter.count("live_rows", len(rows))
@@ -152,8 +159,16 @@ class Batch:
         return step
 
 
-def _choose(logits: mx.array) -> _Step:
-    return _Step(mx.argmax(logits, axis=-1), logits)
+def _choose(rows: list[Row], logits: mx.array, *, ahead: int) -> mx.array:
+    """The next token of each row: the likeliest, or a sample where the row has a temperature."""
+    likeliest = mx.argmax(logits, axis=-1)
+    if not any(row.temperature for row in rows):
+        return likeliest
+    keys = mx.array([[row.key, len(row.tokens) + ahead] for row in rows], dtype=mx.uint32)
+    temperatures = mx.array([row.temperature for row in rows])
+    scaled = logits / mx.where(temperatures > 0, temperatures, 1)[:, None]
+    sampled = mx.vmap(lambda scores, key: mx.random.categorical(scores, key=key))(scaled, keys)
+    return mx.where(temperatures > 0, sampled, likeliest)
 
 
 def _record(rows: list[Row], step: _Step) -> None:
@@ -162,14 +177,13 @@ def _record(rows: list[Row], step: _Step) -> None:
 
 
 def run(
-    batch: Batch, rows: Iterable[Row], encode: Callable[[Row], list[KeyValue]], meter: Meter, *, refill: bool = True
+    batch: Batch, waiting: deque[Row], encode: Callable[[Row], list[KeyValue]], meter: Meter, *, refill: bool = True
 ) -> Iterator[Row]:
-    """Decode rows in a running batch, yielding each when it is done.
+    """Decode the rows that wait in a running batch, yielding each when it is done. More may be added meanwhile.
 
     A waiting row enters as soon as a slot is free; with `refill` off, only when the whole batch is done. That is slower
     and yields the same.
     """
-    waiting = deque(rows)
     while waiting or batch.has_rows:
         entering = refill or not batch.has_rows
         while entering and waiting and batch.has_room:
