@@ -58,7 +58,7 @@ _RATES = range(1000, 768_001)  # Hz; beyond them a header is damaged or forged
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T", bound=np.generic)
-_FRAMES_PER_BLOCK = 512  # of 0.8 MB: a block stays in the cache, and an hour of audio needs no more memory than a chunk
+_FRAMES_PER_BLOCK = 512  # 0.8 MB of windowed frames: they stay in the cache, however long the audio is
 
 
 def load_audio(file: str | os.PathLike[str], sr: int = SAMPLE_RATE) -> Audio:
@@ -85,7 +85,7 @@ def load_audio(file: str | os.PathLike[str], sr: int = SAMPLE_RATE) -> Audio:
                 samples += block.data
             seconds = len(samples) / 4 / sr
             promised = _promised_seconds(container, stream, head, seconds)
-    # What PyAV raises for broken files: its own errors, ValueError and LookupError among them.
+    # All that PyAV raises for odd files. Most of it is an FFmpegError, some is a plain builtin.
     except (av.FFmpegError, OSError, ValueError, LookupError) as error:
         raise AudioError(f"{name!r} {_describe(head, error)}") from error
     if not samples:
@@ -210,10 +210,10 @@ def _describe(head: bytes, error: Exception) -> str:
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"#extm3u", b"ffconcat", b"[playlist]", b"v=0")) or b"<mpd" in text:
         return "is a playlist, which may name any file or address and is not followed: pass the recordings themselves."
-    if text.startswith((b"\x89png", b"\xff\xd8\xff", b"gif8", b"bm")):
-        return "is a picture."
     if text and not re.search(rb"[\x00-\x08\x0e-\x1f]", text):
         return "is a text file."
+    if head.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM")):
+        return "is a picture."
     if isinstance(error, av.ArgumentError):  # so FFmpeg answers where a whitelist forbids what it has found
         return "is in no format that is read here."
     reason = getattr(error, "strerror", None) or error
