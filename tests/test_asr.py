@@ -12,7 +12,14 @@ from whisperx.schema import DecodingOptions, DecodingResult, Meter, Span, TimedT
 class Echo:
     """A backend that writes down the length of each chunk, last chunk first."""
 
-    def __init__(self, *, is_multilingual: bool = True, pieces: tuple[TimedText, ...] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        is_multilingual: bool = True,
+        pieces: tuple[TimedText, ...] | None = None,
+        heard: list[tuple[str, float]] | None = None,
+    ) -> None:
+        self.heard = heard
         self.pieces = pieces
         self.is_multilingual = is_multilingual
         self.asked_for_language: list[int] = []
@@ -21,7 +28,7 @@ class Echo:
 
     def detect_language(self, audio):
         self.asked_for_language.append(len(audio))
-        return "de", 0.9
+        return self.heard[len(self.asked_for_language) - 1] if self.heard else ("de", 0.9)
 
     def decode(self, chunks, options, *, batch_size, on_result, meter):
         self.options.append(options)
@@ -63,6 +70,7 @@ def test_each_chunk_becomes_a_segment_with_its_bounds():
             {"text": " 1 s", "start": 40.0, "end": 41.0, "avg_logprob": -0.5},
         ],
         "language": "en",
+        "language_probability": 1.0,
     }
     assert list(result["segments"][0]) == ["text", "start", "end", "avg_logprob"]
 
@@ -92,11 +100,34 @@ def test_segments_are_told_in_order_of_time_though_decoded_in_another():
     assert progress[-1][0] == pytest.approx(progress[-1][1])
 
 
-def test_the_language_is_heard_in_the_first_chunk_of_speech():
+def test_a_language_heard_clearly_in_the_first_chunk_of_speech_is_the_recordings():
     backend = Echo()
-    assert load(backend).transcribe(AUDIO, chunk_size=5)["language"] == "de"
+    result = load(backend).transcribe(AUDIO, chunk_size=5)
+    assert (result["language"], result["language_probability"]) == ("de", 0.9)
     assert backend.asked_for_language == [2 * SAMPLE_RATE]
     assert backend.options[0].language == "de"
+
+
+@pytest.mark.parametrize(
+    ("heard", "language", "probability"),
+    [
+        ([("de", 0.5), ("de", 0.9), ("en", 0.6)], "de", 1.4 / 3),
+        ([("de", 0.79), ("en", 0.5), ("en", 0.5)], "en", 1.0 / 3),
+        ([("nn", 0.4), ("no", 0.5), ("da", 0.3)], "no", 0.5 / 3),
+    ],
+)
+def test_several_chunks_vote_where_the_first_is_unsure(heard, language, probability):
+    backend = Echo(heard=heard)
+    result = load(backend).transcribe(AUDIO, chunk_size=5)
+    assert (result["language"], result["language_probability"]) == (language, pytest.approx(probability))
+    assert len(backend.asked_for_language) == 3
+
+
+def test_at_most_five_chunks_vote_spread_over_the_recording():
+    backend = Echo(heard=[("de", 0.5)] * 5)
+    spans = [Span(float(i), i + 0.1 * (i + 1)) for i in range(9)]
+    load(backend, vad=lambda audio: spans).transcribe(AUDIO, chunk_size=1)
+    assert [n / SAMPLE_RATE for n in backend.asked_for_language] == pytest.approx([0.1, 0.3, 0.5, 0.7, 0.9])
 
 
 @pytest.mark.parametrize(
@@ -134,7 +165,8 @@ def test_an_english_model_hears_english_and_says_so(caplog):
 
 def test_a_recording_without_speech_has_no_segments_but_a_language(caplog):
     backend = Echo()
-    assert load(backend, vad=lambda audio: []).transcribe(AUDIO) == {"segments": [], "language": "de"}
+    result = load(backend, vad=lambda audio: []).transcribe(AUDIO)
+    assert (result["segments"], result["language"]) == ([], "de")
     assert "No active speech found in audio" in caplog.text
     assert backend.asked_for_language == [30 * SAMPLE_RATE]
 

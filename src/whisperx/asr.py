@@ -34,6 +34,10 @@ logger = logging.getLogger(__name__)
 
 BACKENDS = ("auto", "mlx")
 
+# A language heard this clearly in the first chunk is the recording's; else several chunks vote.
+_SURE_LANGUAGE = 0.8
+_VOTING_CHUNKS = 5
+
 
 @dataclass
 class FasterWhisperPipeline:
@@ -89,7 +93,8 @@ class FasterWhisperPipeline:
             chunks = pack(self.vad(samples), samples, min(chunk_size, self.chunk_size))
         meter.count("chunks", len(chunks))
         with meter.time("language"):
-            options = self._options(language, task, chunks, samples)
+            code, probability = self._language(language, chunks, samples)
+        options = replace(self.options, task=task or self.options.task, language=code)
         if not chunks:
             logger.warning("No active speech found in audio")
         reports = _Reports(
@@ -102,25 +107,39 @@ class FasterWhisperPipeline:
             on_result=reports.add,
             meter=meter,
         )
-        return {"segments": reports.segments, "language": options.language or "en"}
+        return {"segments": reports.segments, "language": code, "language_probability": probability}
 
     def detect_language(self, audio: str | os.PathLike[str] | Audio) -> str:
-        """Language code of a recording, heard in its first chunk of speech (in its first 30 s when there is none)."""
+        """Language code of a recording, heard in its speech (in its first 30 s when there is none)."""
         samples = _samples(audio)
-        return self._detect(pack(self.vad(samples), samples), samples)
+        return self._detect(pack(self.vad(samples), samples), samples)[0]
 
-    def _options(self, language: str | None, task: Task | None, chunks: list[Chunk], samples: Audio) -> DecodingOptions:
-        options = replace(self.options, task=task or self.options.task)
+    def _language(self, language: str | None, chunks: list[Chunk], samples: Audio) -> tuple[str, float]:
+        """Code and probability of the language to decode in; 1.0 where it is given."""
         if not self.model.is_multilingual:
-            return replace(options, language="en")
+            return "en", 1.0
         name = language or self.preset_language
-        return replace(options, language=language_code(name) if name else self._detect(chunks, samples))
+        return (language_code(name), 1.0) if name else self._detect(chunks, samples)
 
-    def _detect(self, chunks: list[Chunk], samples: Audio) -> str:
-        heard = chunks[0].samples if chunks else samples[: CHUNK_LENGTH * SAMPLE_RATE]
-        code, probability = self.model.detect_language(heard)
-        logger.info("Detected language: %s (%.2f) in the first chunk of speech", code, probability)
-        return code
+    def _detect(self, chunks: list[Chunk], samples: Audio) -> tuple[str, float]:
+        """The language that is heard in the first chunk or, where that is unsure, most clearly over several of them."""
+        voters = [chunks[i].samples for i in _spread(len(chunks), _VOTING_CHUNKS)]
+        votes: dict[str, float] = {}
+        for n_votes, heard in enumerate(voters or [samples[: CHUNK_LENGTH * SAMPLE_RATE]], start=1):
+            code, probability = self.model.detect_language(heard)
+            votes[code] = votes.get(code, 0.0) + probability
+            if n_votes == 1 and probability >= _SURE_LANGUAGE:
+                break
+        winner = max(votes, key=lambda code: votes[code])
+        logger.info("Detected language: %s (%.2f) in %d chunks of speech", winner, votes[winner] / n_votes, n_votes)
+        return winner, votes[winner] / n_votes
+
+
+def _spread(n: int, n_wanted: int) -> list[int]:
+    """At most `n_wanted` of 0..n-1, the first and the last among them, evenly spread."""
+    if n <= n_wanted:
+        return list(range(n))
+    return [round(i * (n - 1) / (n_wanted - 1)) for i in range(n_wanted)]
 
 
 class _Reports:

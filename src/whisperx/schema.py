@@ -34,6 +34,7 @@ class TranscriptionResult(TypedDict):
 
     segments: list[SingleSegment]
     language: str
+    language_probability: NotRequired[float]  # 1 where the language was given
 
 
 @dataclass(frozen=True, slots=True)
