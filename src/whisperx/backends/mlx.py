@@ -61,8 +61,23 @@ class MlxBackend:
 
     @contextmanager
     def _on_device(self) -> Iterator[None]:
-        with self._lock, mx.stream(self._device):
-            yield
+        with self._lock:
+            try:
+                with mx.stream(self._device):
+                    yield
+            finally:
+                if threading.current_thread() is not threading.main_thread():
+                    # MLX keeps streams for each thread; those of several threads that have ended abort the process
+                    # when it exits.
+                    mx.synchronize()
+                    mx.clear_streams()
+
+    @property
+    def device(self) -> str:
+        if self._device == mx.cpu:
+            return f"cpu, {blas_in_use()}"
+        # MLX tells a device's index in its text alone: "Device(gpu, 0)".
+        return "gpu:" + "".join(filter(str.isdecimal, str(self._device)))
 
     @property
     def is_multilingual(self) -> bool:
