@@ -12,6 +12,8 @@ from whisperx.schema import DecodingOptions, DecodingResult, Meter, Span, TimedT
 class Echo:
     """A backend that writes down the length of each chunk, last chunk first."""
 
+    device = "toy"
+
     def __init__(
         self,
         *,
@@ -36,12 +38,12 @@ class Echo:
         results = [
             DecodingResult(
                 text=f" {len(chunk) / SAMPLE_RATE:g} s",
-                tokens=(1,),
+                tokens=(1, 2),
                 language=options.language,
                 avg_logprob=-0.5,
-                no_speech_prob=0.0,
-                temperature=0.0,
-                compression_ratio=1.0,
+                no_speech_prob=0.25,
+                temperature=0.2,
+                compression_ratio=1.5,
                 pieces=self.pieces,
             )
             for chunk in chunks
@@ -64,25 +66,26 @@ def load(backend, vad=three_spans, **options) -> FasterWhisperPipeline:
 
 def test_each_chunk_becomes_a_segment_with_its_bounds():
     result = load(Echo(), language="en").transcribe(AUDIO)
+    numbers = {"no_speech_prob": 0.25, "compression_ratio": 1.5, "temperature": 0.2, "tokens": [1, 2]}
     assert result == {
         "segments": [
-            {"text": " 13.5004 s", "start": 1.0, "end": 14.5, "avg_logprob": -0.5},
-            {"text": " 1 s", "start": 40.0, "end": 41.0, "avg_logprob": -0.5},
+            {"text": " 13.5004 s", "start": 1.0, "end": 14.5, "avg_logprob": -0.5} | numbers,
+            {"text": " 1 s", "start": 40.0, "end": 41.0, "avg_logprob": -0.5} | numbers,
         ],
         "language": "en",
         "language_probability": 1.0,
     }
-    assert list(result["segments"][0]) == ["text", "start", "end", "avg_logprob"]
+    assert list(result["segments"][0]) == ["text", "start", "end", "avg_logprob", *numbers]
 
 
 def test_pieces_between_timestamps_become_segments_of_their_own():
-    pieces = (TimedText(" One.", 0.0, 0.5), TimedText(" Two.", 0.52, 0.9))
+    pieces = (TimedText(" One.", 0.0, 0.5, (1,)), TimedText(" Two.", 0.52, 0.9, (2,)))
     segments = load(Echo(pieces=pieces), language="en").transcribe(AUDIO)["segments"]
-    assert [(s["text"], s["start"], s["end"]) for s in segments] == [
-        (" One.", 1.0, 1.5),
-        (" Two.", 1.52, 1.9),
-        (" One.", 40.0, 40.5),
-        (" Two.", 40.52, 40.9),
+    assert [(s["text"], s["start"], s["end"], s["tokens"]) for s in segments] == [
+        (" One.", 1.0, 1.5, [1]),
+        (" Two.", 1.52, 1.9, [2]),
+        (" One.", 40.0, 40.5, [1]),
+        (" Two.", 40.52, 40.9, [2]),
     ]
 
 
@@ -163,6 +166,18 @@ def test_an_english_model_hears_english_and_says_so(caplog):
     assert pipeline.transcribe(AUDIO)["language"] == "en"
 
 
+def test_an_english_model_refuses_to_translate_before_any_speech_is_heard():
+    with pytest.raises(OptionError, match="cannot translate"):
+        load(Echo(is_multilingual=False), task="translate")
+    pipeline = load(Echo(is_multilingual=False), vad=lambda audio: [])
+    with pytest.raises(OptionError, match="cannot translate"):
+        pipeline.transcribe(AUDIO, task="translate")
+
+
+def test_the_pipeline_says_where_it_computes():
+    assert load(Echo()).device == "toy"
+
+
 def test_a_recording_without_speech_has_no_segments_but_a_language(caplog):
     backend = Echo()
     result = load(backend, vad=lambda audio: []).transcribe(AUDIO)
@@ -212,7 +227,7 @@ def test_audio_that_cannot_be_used_is_an_audio_error(audio, message):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"asr_options": {"beam": 3}}, TypeError, "beam"),
+        ({"asr_options": {"beam": 3}}, TypeError, "asr_options has no 'beam'"),
         ({"vad_options": {"onset": 0.3}}, TypeError, "onset"),
         ({"vad": None, "vad_method": "energy"}, ValueError, "Invalid vad_method: energy"),
         ({"language": "Klingon"}, OptionError, "Unsupported language: Klingon"),

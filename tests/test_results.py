@@ -66,23 +66,25 @@ def test_a_transcript_that_repeats_itself_or_is_unsure_falls_back(
     ("tokens", "pieces"),
     [
         ([], []),
-        ([B, *YES, B + 50], [(" Yes.", 0.0, 1.0)]),
-        ([B + 10, *YES, B + 50, B + 60, *NO, B + 100], [(" Yes.", 0.2, 1.0), (" No.", 1.2, 2.0)]),
-        ([B, *YES], [(" Yes.", 0.0, 4.0)]),  # cut off: ends with the chunk
-        ([B, *YES, B + 50, B + 50, *NO], [(" Yes.", 0.0, 1.0), (" No.", 1.0, 4.0)]),
-        (YES, [(" Yes.", 0.0, 4.0)]),
-        ([B, *YES, B + 1500], [(" Yes.", 0.0, 4.0)]),  # past the end of the chunk
+        ([B, *YES, B + 50], [(YES, 0.0, 1.0)]),
+        ([B + 10, *YES, B + 50, B + 60, *NO, B + 100], [(YES, 0.2, 1.0), (NO, 1.2, 2.0)]),
+        ([B, *YES], [(YES, 0.0, 4.0)]),  # cut off: ends with the chunk
+        ([B, *YES, B + 50, B + 50, *NO], [(YES, 0.0, 1.0), (NO, 1.0, 4.0)]),
+        (YES, [(YES, 0.0, 4.0)]),
+        ([B, *YES, B + 1500], [(YES, 0.0, 4.0)]),  # past the end of the chunk
         ([B, B], []),
     ],
 )
 def test_text_is_split_at_its_timestamps(tokens, pieces):
-    assert timed_pieces(TOKENIZER, tokens, 4.0) == tuple(TimedText(*piece) for piece in pieces)
+    assert timed_pieces(TOKENIZER, tokens, 4.0) == tuple(
+        TimedText(TOKENIZER.decode(words), start, end, tuple(words)) for words, start, end in pieces
+    )
 
 
 def test_pieces_exist_only_where_timestamps_were_asked_for():
     assert result_of(YES).pieces is None
     assert result_of(YES, DecodingOptions(language="en", without_timestamps=False)).pieces == (
-        TimedText(" Yes.", 0.0, 10.0),
+        TimedText(" Yes.", 0.0, 10.0, tuple(YES)),
     )
 
 

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,7 @@ class FasterWhisperPipeline:
 
         Raises AudioError for a recording that cannot be read, OptionError for an option out of its range.
         """
+        _check_task(task or self.options.task, self.model)
         meter = meter or Meter()
         with meter.time("decode audio"):
             samples = _samples(audio)
@@ -108,6 +109,11 @@ class FasterWhisperPipeline:
             meter=meter,
         )
         return {"segments": reports.segments, "language": code, "language_probability": probability}
+
+    @property
+    def device(self) -> str:
+        """Where the model computes, as "gpu:0"."""
+        return self.model.device
 
     def detect_language(self, audio: str | os.PathLike[str] | Audio) -> str:
         """Language code of a recording, heard in its speech (in its first 30 s when there is none)."""
@@ -198,13 +204,18 @@ def _segments(chunk: Chunk, result: DecodingResult) -> list[SingleSegment]:
     """The segments of a chunk: one for all of it, or one for each piece between timestamps; none without text."""
     pieces = result.pieces
     if pieces is None:
-        pieces = (TimedText(result.text, 0.0, chunk.end - chunk.start),) if result.text.strip() else ()
+        whole = TimedText(result.text, 0.0, chunk.end - chunk.start, result.tokens)
+        pieces = (whole,) if result.text.strip() else ()
     return [
         {
             "text": piece.text,
             "start": round(chunk.start + piece.start, 3),
             "end": round(chunk.start + piece.end, 3),
             "avg_logprob": result.avg_logprob,
+            "no_speech_prob": result.no_speech_prob,
+            "compression_ratio": result.compression_ratio,
+            "temperature": result.temperature,
+            "tokens": list(piece.tokens),
         }
         for piece in pieces
     ]
@@ -246,7 +257,7 @@ def load_model(
     device : "auto", "cpu", "cuda", "cuda:1", "mps" or "mlx" (the GPU of a Mac), or what `str()` turns into one of them
     device_index : which GPU, where `device` does not say
     compute_type : "default" (float16 on a GPU, float32 on a CPU), "float16", "bfloat16" or "float32"
-    asr_options : fields of `DecodingOptions` by name
+    asr_options : fields of `DecodingOptions` by name, but task and language; see `decoding_options`
     language : of all recordings; None: detected for each
     vad_model : any callable audio -> spans, in place of `vad_method`
     vad_method : "silero" or "none"
@@ -259,7 +270,7 @@ def load_model(
     Raises ModelNotFoundError, CheckpointError, BackendError, and OptionError (a ValueError) for an option out of its
     range; TypeError for an unknown name in `asr_options` or `vad_options`.
     """
-    options = replace(DecodingOptions(task=task), **(asr_options or {}))
+    options = decoding_options(asr_options or {}, task)
     vad_settings = _VadOptions(**(vad_options or {}))
     if vad_model is not None:
         logger.info("Use manually assigned vad_model. vad_method is ignored.")
@@ -270,9 +281,59 @@ def load_model(
             whisper_arch, download_root=download_root, local_files_only=local_files_only, token=use_auth_token
         )
         model = _load_backend(backend, folder, str(device), device_index, compute_type, threads)
+    _check_task(options.task, model)
     if not model.is_multilingual and preset_language not in (None, "en"):
         logger.warning("%s is an English-only model but received %r; using English instead.", whisper_arch, language)
     return FasterWhisperPipeline(model, vad, options, preset_language, vad_settings.chunk_size)
+
+
+# Options of faster-whisper that nothing here can honour, and the values at which WhisperX leaves them.
+WITHOUT_EFFECT: dict[str, object] = {
+    "condition_on_previous_text": False,
+    "prompt_reset_on_temperature": 0.5,
+    "multilingual": True,
+    "word_timestamps": False,
+    "prepend_punctuations": "\"'“¿([{-",
+    "append_punctuations": "\"'.。,，!！?？:：”)]}、",
+    "clip_timestamps": None,
+    "hallucination_silence_threshold": None,
+}
+
+
+def decoding_options(asr_options: Mapping[str, Any], task: Task = "transcribe") -> DecodingOptions:
+    """The options that WhisperX's `asr_options` stand for.
+
+    As there, `temperatures` is a number, a list or a tuple, and `suppress_tokens` a list; a search for None candidates
+    keeps one. Options in WITHOUT_EFFECT are taken; another value than the one there is warned about.
+
+    Raises TypeError for an unknown name, OptionError for a value out of its range.
+    """
+    known = {field.name for field in fields(DecodingOptions)} - {"task", "language"}
+    values: dict[str, Any] = {}
+    for name, value in asr_options.items():
+        if name in known:
+            values[name] = _converted(name, value)
+        elif name not in WITHOUT_EFFECT:
+            hint = "; it is an argument of its own" if name in ("task", "language") else ""
+            raise TypeError(f"asr_options has no {name!r}{hint}. It has: {', '.join(sorted(known))}.")
+        elif value != WITHOUT_EFFECT[name]:
+            logger.warning("asr_options: %s=%r has no effect", name, value)
+    return DecodingOptions(task=task, **values)
+
+
+def _converted(name: str, value: Any) -> Any:
+    if name == "temperatures":
+        return (float(value),) if isinstance(value, int | float) else tuple(map(float, value))
+    if name == "suppress_tokens":
+        return tuple(value or ())
+    if name in ("best_of", "beam_size"):
+        return 1 if value is None else value
+    return value
+
+
+def _check_task(task: Task, model: Backend) -> None:
+    if task == "translate" and not model.is_multilingual:
+        raise OptionError("This model knows English only: it cannot translate. Use a model without .en in its name.")
 
 
 @dataclass(frozen=True)

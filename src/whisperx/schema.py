@@ -26,7 +26,11 @@ class SingleSegment(TypedDict):
     text: str  # with Whisper's leading space
     start: float
     end: float
-    avg_logprob: NotRequired[float]
+    avg_logprob: NotRequired[float]  # of the chunk, as are the next three
+    no_speech_prob: NotRequired[float]
+    compression_ratio: NotRequired[float]
+    temperature: NotRequired[float]
+    tokens: NotRequired[list[int]]  # of this piece
 
 
 class TranscriptionResult(TypedDict):
@@ -132,6 +136,7 @@ class TimedText:
     text: str
     start: float
     end: float
+    tokens: tuple[int, ...]  # of the text
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +155,10 @@ class DecodingResult:
 
 class Backend(Protocol):
     """An engine that turns chunks of audio into text. Waveforms cross this seam, never mel or device arrays."""
+
+    @property
+    def device(self) -> str:
+        """Where it computes, for people: "gpu:0", or "cpu" and with what."""
 
     @property
     def is_multilingual(self) -> bool:

@@ -64,7 +64,7 @@ def timed_pieces(tokenizer: Tokenizer, tokens: Sequence[int], duration: float) -
 
     def close(end: float) -> None:
         if text := tokenizer.decode(words):
-            pieces.append(TimedText(text, min(start, duration), min(max(start, end), duration)))
+            pieces.append(TimedText(text, min(start, duration), min(max(start, end), duration), tuple(words)))
         words.clear()
 
     for token in tokens:
