@@ -24,6 +24,8 @@ def write_recording(path: Path, seconds: float) -> Path:
 class FakePipeline:
     """Hears one segment a second: " 3 seconds, part 1." and so on. Keeps what it was asked."""
 
+    device = "toy"
+
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
         self.text = " {n} seconds, part {i}."

@@ -71,6 +71,7 @@ def test_transcript_is_printed_and_files_are_written(command: Command, folder: P
     assert "wrote talk.{txt,vtt,srt,tsv,json}" in err
     assert "2.0 s of audio" in err
     assert "75% of the rows of a batch in use" in err
+    assert "device: toy" in err
 
 
 def test_one_format_goes_to_the_folder_asked_for(command: Command, folder: Path) -> None:
@@ -334,6 +335,15 @@ def test_full_disk_leaves_the_old_file_and_one_line(
         (["a.wav", "--vad_onset", "1"], "a number between 0 and 1, not '1'"),
         (["a.wav", "--vad_onset", "nan"], "a number between 0 and 1, not 'nan'"),
         (["a.wav", "--vad_offset", "half"], "a number between 0 and 1, not 'half'"),
+        (["a.wav", "--temperature", "-0.1"], "a number from 0 up, not '-0.1'"),
+        (["a.wav", "--temperature", "hot"], "a number from 0 up, not 'hot'"),
+        (["a.wav", "--temperature_increment_on_fallback", "0"], "a number above 0, not '0'"),
+        (["a.wav", "--best_of", "0"], "a whole number from 1 up, not '0'"),
+        (["a.wav", "--max_new_tokens", "0"], "a whole number from 1 up, not '0'"),
+        (["a.wav", "--repetition_penalty", "0"], "a number above 0, not '0'"),
+        (["a.wav", "--max_initial_timestamp", "31"], "a number from 0 to 30, not '31'"),
+        (["a.wav", "--logprob_threshold", "inf"], "a number, not 'inf'"),
+        (["a.wav", "--seed", "-1"], "a whole number from 0 up, not '-1'"),
         (["a.wav", "--verbose", "maybe"], "True or False, not 'maybe'"),
         (["a.wav", "--device", "tpu"], "not 'tpu'"),
         (["a.wav", "--device", "cuda:"], "not 'cuda:'"),
@@ -372,6 +382,11 @@ def test_wrong_usage_is_status_2_and_says_what_is_wrong(
         ("--suppress_tokens=-1, 50", "suppress_tokens", (-1, 50)),
         ("--device=cuda:1", "device", "cuda:1"),
         ("--chunk_size=7", "chunk_size", 7),
+        ("--best_of=None", "best_of", 1),
+        ("--temperature_increment_on_fallback=None", "temperature_increment_on_fallback", None),
+        ("--no_speech_threshold=none", "no_speech_threshold", None),
+        ("--max_new_tokens=None", "max_new_tokens", None),
+        ("--logprob_threshold=-1.5", "logprob_threshold", -1.5),
     ],
 )
 def test_argument_is_understood(argument: str, name: str, value: object) -> None:
@@ -384,6 +399,24 @@ def test_defaults_are_those_of_whisperx_and_of_the_options(loader: FakeLoader) -
     expected = {"model": "small", "batch_size": 8, "output_dir": ".", "output_format": "all", "verbose": True}
     expected |= {"vad_onset": 0.5, "vad_offset": 0.363, "chunk_size": 30, "task": "transcribe", "threads": 0}
     assert {name: getattr(args, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("temperature", "increment", "expected"),
+    [
+        ("0", "0.2", (0, 0.2, 0.4, 0.6, 0.8, 1)),
+        ("0.00", "None", (0,)),
+        ("0.3", "None", (0.3,)),
+        ("0.3", "0.2", (0.3, 0.5, 0.7, 0.9)),
+        ("0", "0.3", (0, 0.3, 0.6, 0.9)),
+        ("0", "2", (0,)),
+        ("1", "0.2", (1,)),
+        ("1.5", "0.2", (1.5,)),
+    ],
+)
+def test_temperatures_go_up_to_1_in_steps(temperature: str, increment: str, expected: tuple[float, ...]) -> None:
+    arguments = ["a.wav", "--temperature", temperature, "--temperature_increment_on_fallback", increment]
+    assert cli._options(build_parser().parse_args(arguments)).decoding.temperatures == expected
 
 
 def test_long_chunks_are_cut_to_30_seconds_with_a_warning(command: Command, loader: FakeLoader, folder: Path) -> None:
@@ -426,6 +459,7 @@ def test_report_tells_what_was_done(command: Command, folder: Path) -> None:
     assert report["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
     assert set(report["versions"]) == {"python", "whisperx-mlx", "mlx", "numpy", "av"}
     assert report["load_model_seconds"] > 0
+    assert report["device"] == "toy"
 
     talk, bad = report["recordings"]
     stages = talk.pop("stages")

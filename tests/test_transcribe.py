@@ -7,7 +7,7 @@ from fake_pipeline import FakeLoader, write_recording
 
 from whisperx import asr, transcribe
 from whisperx.errors import AudioError, ModelError, ModelNotFoundError, OptionError
-from whisperx.schema import Meter, SingleSegment
+from whisperx.schema import DecodingOptions, Meter, SingleSegment
 from whisperx.transcribe import TranscribeOptions, Transcriber, seconds_of_audio
 
 
@@ -47,6 +47,13 @@ def test_model_is_loaded_once_and_only_after_a_recording_was_read(loader: FakeLo
     assert transcriber.load_seconds > 0
 
 
+def test_device_is_known_once_the_model_is_loaded(loader: FakeLoader) -> None:
+    transcriber = Transcriber(TranscribeOptions())
+    assert transcriber.device is None
+    transcriber.load()
+    assert transcriber.device == "toy"
+
+
 def test_each_option_reaches_load_model_under_the_name_it_has_there(loader: FakeLoader) -> None:
     options = TranscribeOptions(
         model="tiny",
@@ -58,23 +65,21 @@ def test_each_option_reaches_load_model_under_the_name_it_has_there(loader: Fake
         device_index=1,
         compute_type="float16",
         threads=2,
-        task="translate",
-        language="de",
         vad_method="none",
         vad_onset=0.4,
         vad_offset=0.3,
         chunk_size=10,
-        suppress_numerals=True,
-        suppress_tokens=(1, 2),
+        decoding=DecodingOptions(task="translate", language="de", suppress_numerals=True, seed=3),
     )
     Transcriber(options).load()
     ((model, arguments),) = loader.calls
     assert model == "tiny"
+    asr_options = arguments.pop("asr_options")
+    assert asr.decoding_options(asr_options, "translate") == replace(options.decoding, language=None)
     assert arguments == {
         "device": "cuda",
         "device_index": 1,
         "compute_type": "float16",
-        "asr_options": {"suppress_numerals": True, "suppress_tokens": (1, 2)},
         "language": "de",
         "vad_method": "none",
         "vad_options": {"vad_onset": 0.4, "vad_offset": 0.3, "chunk_size": 10},

@@ -6,6 +6,7 @@ Transcripts go to stdout, everything else to stderr. Exit status: 0 all well, 1 
 
 import argparse
 import logging
+import math
 import os
 import platform
 import re
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from whisperx.errors import AudioError, OptionError, WhisperXError
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from whisperx.writers import Writer
 
 logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 _LONGEST_CHUNK = 30  # seconds: Whisper's window
 
@@ -92,8 +95,41 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("text").add_argument
     add("--task", default="transcribe", choices=("transcribe", "translate"), help="translate: into English")
     add("--language", type=_language, default=None, help="name or code, as German or de; None: detected")
+    add(
+        "--initial_prompt", default=None, metavar="TEXT", help="as if it came before each chunk: names, spelling, style"
+    )
+    add("--hotwords", default=None, metavar="TEXT", help="words to expect in each chunk")
+    add("--prefix", default=None, metavar="TEXT", help="the transcript of each chunk begins with it; voids --hotwords")
     add("--suppress_numerals", action="store_true", help="write numbers as words")
     add("--suppress_tokens", type=_tokens, default="-1", metavar="IDS", help="never decode these; -1: annotations")
+    add(
+        "--suppress_blank", type=_boolean, default=True, metavar="BOOL", help="no chunk begins with a blank or is empty"
+    )
+    help_ = "one segment for each chunk; False: segments by the timestamps of the model"
+    add("--without_timestamps", type=_boolean, default=True, metavar="BOOL", help=help_)
+    help_ = "seconds into a chunk by which its first segment begins, if there are timestamps"
+    add("--max_initial_timestamp", type=_up_to_30, default=0.0, metavar="S", help=help_)
+    add(
+        "--max_new_tokens",
+        type=_optional(_positive),
+        default=None,
+        help="tokens of a chunk; None: what the model holds",
+    )
+
+    add = parser.add_argument_group("search").add_argument
+    add("--repetition_penalty", type=_above_0, default=1.0, help="above 1, tokens that were there become less likely")
+    add("--no_repeat_ngram_size", type=_count, default=0, help="above 0, so many tokens in a row never stand twice")
+    add("--temperature", type=_from_0, default=0.0, help="0: the likeliest text; above: sampled, the wilder the higher")
+    help_ = "added, up to 1, while a threshold is missed; None: no second try"
+    add("--temperature_increment_on_fallback", type=_optional(_above_0), default=0.2, metavar="T", help=help_)
+    add("--best_of", type=_candidates, default=5, help="texts sampled at a temperature above 0; the likeliest is kept")
+    add("--seed", type=_count, default=0, help="of the sampling: the same seed gives the same text")
+    help_ = "a text that zlib makes smaller than this repeats itself: next temperature; None: never"
+    add("--compression_ratio_threshold", type=_optional(_any_number), default=2.4, metavar="R", help=help_)
+    help_ = "a text whose tokens are less likely on average is too unsure: next temperature; None: never"
+    add("--logprob_threshold", type=_optional(_any_number), default=-1.0, metavar="P", help=help_)
+    help_ = "a chunk that is likelier silence, and too unsure, has no text; None: never"
+    add("--no_speech_threshold", type=_optional(_any_number), default=0.6, metavar="P", help=help_)
     return parser
 
 
@@ -136,7 +172,7 @@ def _run(args: argparse.Namespace) -> int:
         run.error = str(error) or type(error).__name__
         raise
     finally:
-        run.load_seconds = transcriber.load_seconds
+        run.device, run.load_seconds = transcriber.device, transcriber.load_seconds
         if args.report is not None:
             run.write(Path(args.report))
     if args.verbose and any(recording.files for recording in run.recordings):
@@ -174,13 +210,26 @@ def _transcribe(path: str, name: str, transcriber: "Transcriber", writer: "Write
 def _options(args: argparse.Namespace) -> "TranscribeOptions":
     from dataclasses import fields
 
+    from whisperx.schema import DecodingOptions
     from whisperx.transcribe import TranscribeOptions
 
-    values = {field.name: getattr(args, field.name) for field in fields(TranscribeOptions)}
+    values = vars(args).copy()
     if args.chunk_size > _LONGEST_CHUNK:
         logger.warning("--chunk_size %d: Whisper hears %d s at most, so that is used", args.chunk_size, _LONGEST_CHUNK)
         values["chunk_size"] = _LONGEST_CHUNK
-    return TranscribeOptions(**values)
+    values["temperatures"] = _temperatures(args.temperature, args.temperature_increment_on_fallback)
+    values["log_prob_threshold"] = args.logprob_threshold
+
+    def chosen(options: type[DecodingOptions | TranscribeOptions]) -> dict[str, Any]:
+        return {field.name: values[field.name] for field in fields(options) if field.name in values}
+
+    return TranscribeOptions(decoding=DecodingOptions(**chosen(DecodingOptions)), **chosen(TranscribeOptions))
+
+
+def _temperatures(first: float, increment: float | None) -> tuple[float, ...]:
+    """`first` and, in steps of `increment`, what follows up to 1."""
+    n_more = 0 if increment is None else math.floor((1 - first) / increment + 1e-6)
+    return (first, *(round(first + i * (increment or 0), 6) for i in range(1, n_more + 1)))
 
 
 class Screen:
@@ -343,14 +392,33 @@ _positive = _number_from(1)
 _count = _number_from(0)
 
 
-def _probability(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, not {text!r}")
-    return value
+def _number(expected: str, is_fine: Callable[[float], bool]) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and is_fine(value)):
+            raise argparse.ArgumentTypeError(f"expected {expected}, not {text!r}")
+        return value
+
+    return parse
+
+
+_any_number = _number("a number", lambda _: True)
+_from_0 = _number("a number from 0 up", lambda value: value >= 0)
+_above_0 = _number("a number above 0", lambda value: value > 0)
+_probability = _number("a number between 0 and 1", lambda value: 0 < value < 1)
+_up_to_30 = _number("a number from 0 to 30", lambda value: 0 <= value <= 30)
+
+
+def _optional(parse: Callable[[str], _T]) -> Callable[[str], _T | None]:
+    return lambda text: None if text.lower() == "none" else parse(text)
+
+
+def _candidates(text: str) -> int:
+    """How many candidates a search keeps: None, as in WhisperX, is one."""
+    return _optional(_positive)(text) or 1
 
 
 def _device(text: str) -> str:

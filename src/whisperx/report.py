@@ -33,6 +33,7 @@ class Run:
     """What became of all recordings."""
 
     options: TranscribeOptions
+    device: str | None = None  # where the model computed; None: it was never loaded
     load_seconds: float = 0.0  # loading the model
     recordings: list[Recording] = field(default_factory=list)
     error: str | None = None  # that ended the run before all recordings were tried
@@ -48,6 +49,7 @@ class Run:
         return {
             "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
             "platform": platform.platform(),
+            "device": self.device,
             "options": options,
             "load_model_seconds": self.load_seconds,
             "error": self.error,
@@ -74,7 +76,7 @@ class Run:
             file.write(json.dumps(self.as_json(), indent=2, allow_nan=False) + "\n")
 
     def table(self) -> str:
-        """The seconds of each stage of all recordings, what they amount to, and the files, as lines of text."""
+        """The seconds of each stage of all recordings, what they amount to, where, and the files, as lines of text."""
         meter, wall_seconds = self._sums()
         rows = [("load model", self.load_seconds), *_stages(meter).items()]
         rows.append(("other", max(0.0, wall_seconds - sum(meter.seconds.values()))))
@@ -89,6 +91,7 @@ class Run:
         if figures["occupancy"] is not None:
             occupancy = f"{figures['occupancy']:.0%} of the rows of a batch in use"
             lines.append(f"chunks: {figures['chunks']}, tokens: {figures['tokens']}, {occupancy}")
+        lines.append(f"device: {self.device}")
         lines += [f"wrote {_short(recording.files)}" for recording in self.recordings if recording.files]
         return "\n".join(lines)
 

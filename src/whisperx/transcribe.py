@@ -2,19 +2,19 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from time import perf_counter
 from typing import Protocol
 
 from whisperx.asr import load_model
 from whisperx.audio import CHUNK_LENGTH, SAMPLE_RATE, load_audio
 from whisperx.errors import ModelError, OptionError, WhisperXError
-from whisperx.schema import Audio, Meter, SingleSegment, Task, TranscriptionResult
+from whisperx.schema import Audio, DecodingOptions, Meter, SingleSegment, TranscriptionResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TranscribeOptions:
-    """What to transcribe with, and how. The names are those of the command line.
+    """What to transcribe with, and how. The names are those of the command line; `decoding` has the decoder's own.
 
     Raises OptionError for a number out of its range; what needs the model to be checked is checked when it is loaded.
     """
@@ -29,14 +29,11 @@ class TranscribeOptions:
     compute_type: str = "default"  # of the weights
     threads: int = 0  # 0: as many as the backend likes
     batch_size: int = 8  # chunks decoded at a time: changes speed and memory, never the result
-    task: Task = "transcribe"
-    language: str | None = None  # code, as "en"; None: detected in each recording
     vad_method: str = "silero"
     vad_onset: float = 0.5  # speech begins at this probability
     vad_offset: float = 0.363  # and ends below this one
     chunk_size: int = CHUNK_LENGTH  # seconds of audio, at most, that are decoded as one
-    suppress_numerals: bool = False  # numbers come out as words
-    suppress_tokens: tuple[int, ...] = (-1,)  # never decoded; -1 stands for annotations such as brackets and notes
+    decoding: DecodingOptions = field(default_factory=DecodingOptions)  # a language of None is detected in each recording
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -47,6 +44,9 @@ class TranscribeOptions:
 
 class Pipeline(Protocol):
     """What `Transcriber` wants of a loaded model."""
+
+    @property
+    def device(self) -> str: ...
 
     def transcribe(
         self,
@@ -67,6 +67,11 @@ class Transcriber:
         self.options = options
         self.load_seconds = 0.0  # what loading the model took
         self._pipeline: Pipeline | None = None
+
+    @property
+    def device(self) -> str | None:
+        """Where the model computes; None before it is loaded."""
+        return None if self._pipeline is None else self._pipeline.device
 
     def load(self) -> Pipeline:
         """The pipeline that decodes, loaded now unless it has been.
@@ -118,23 +123,22 @@ class Transcriber:
 
     def _load(self) -> Pipeline:
         options = self.options
+        asr_options = asdict(options.decoding)
+        task, language = asr_options.pop("task"), asr_options.pop("language")
         return load_model(
             options.model,
             device=options.device,
             device_index=options.device_index,
             compute_type=options.compute_type,
-            asr_options={
-                "suppress_numerals": options.suppress_numerals,
-                "suppress_tokens": options.suppress_tokens,
-            },
-            language=options.language,
+            asr_options=asr_options,
+            language=language,
             vad_method=options.vad_method,
             vad_options={
                 "vad_onset": options.vad_onset,
                 "vad_offset": options.vad_offset,
                 "chunk_size": options.chunk_size,
             },
-            task=options.task,
+            task=task,
             download_root=options.model_dir,
             local_files_only=options.model_cache_only,
             threads=options.threads,
