@@ -64,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--python-version", "-P", action="version", version=python, help="show the version of Python and exit")
 
     add = parser.add_argument_group("output").add_argument
-    add("--output_dir", "-o", default=".", help="folder for the files; made if it is not there")
+    add("--output_dir", "-o", default=".", metavar="DIR", help="folder for the files; made if it is not there")
     formats = ("all", "srt", "vtt", "txt", "tsv", "json", "aud")
     add("--output_format", "-f", default="all", choices=formats, help="all: each of these but aud")
     add("--verbose", type=_boolean, default=True, metavar="BOOL", help="print the transcript as it comes, and messages")
@@ -79,57 +79,51 @@ def build_parser() -> argparse.ArgumentParser:
     add("--model_cache_only", type=_boolean, default=False, metavar="BOOL", help="use what is there, never download")
     add("--hf_token", default=None, metavar="TOKEN", help="for models that are not open to everyone")
     add("--backend", default="auto", choices=("auto", "mlx"), help="engine that runs the model")
-    add("--device", type=_device, default="auto", help="cpu, cuda, cuda:N, mps, mlx or auto")
-    add("--device_index", type=_count, default=0, help="which of several GPUs")
+    add("--device", type=_device, default="auto", metavar="NAME", help="cpu, cuda, cuda:N, mps, mlx or auto")
+    add("--device_index", type=_count, default=0, metavar="N", help="which of several GPUs")
     types = ("default", "float16", "bfloat16", "float32")
     add("--compute_type", default="default", choices=types, help="default: float16 on a GPU, float32 on a CPU")
-    add("--threads", type=_count, default=0, help="CPU threads; 0: as many as the engine likes")
-    add("--batch_size", type=_positive, default=8, help="chunks decoded at a time; the results are the same for each")
+    add("--threads", type=_count, default=0, metavar="N", help="CPU threads; 0: as many as the engine likes")
+    add("--batch_size", type=_positive, default=8, metavar="N", help="chunks at a time; the text is always the same")
 
     add = parser.add_argument_group("speech").add_argument
     add("--vad_method", default="silero", choices=("silero", "none"), help="how speech is found before decoding")
-    add("--vad_onset", type=_probability, default=0.5, help="speech begins at this probability")
-    add("--vad_offset", type=_probability, default=0.363, help="speech ends below this probability")
-    add("--chunk_size", type=_positive, default=_LONGEST_CHUNK, help="longest piece decoded as one, in seconds")
+    add("--vad_onset", type=_probability, default=0.5, metavar="P", help="speech begins at this probability")
+    add("--vad_offset", type=_probability, default=0.363, metavar="P", help="speech ends below this probability")
+    add("--chunk_size", type=_positive, default=_LONGEST_CHUNK, metavar="S", help="seconds decoded as one, at most")
 
     add = parser.add_argument_group("text").add_argument
     add("--task", default="transcribe", choices=("transcribe", "translate"), help="translate: into English")
-    add("--language", type=_language, default=None, help="name or code, as German or de; None: detected")
-    add(
-        "--initial_prompt", default=None, metavar="TEXT", help="as if it came before each chunk: names, spelling, style"
-    )
+    add("--language", type=_language, default=None, metavar="NAME", help="as German or de; None: detected")
+    add("--initial_prompt", default=None, metavar="TEXT", help="as if said before each chunk: names, spelling, style")
     add("--hotwords", default=None, metavar="TEXT", help="words to expect in each chunk")
     add("--prefix", default=None, metavar="TEXT", help="the transcript of each chunk begins with it; voids --hotwords")
     add("--suppress_numerals", action="store_true", help="write numbers as words")
     add("--suppress_tokens", type=_tokens, default="-1", metavar="IDS", help="never decode these; -1: annotations")
-    add(
-        "--suppress_blank", type=_boolean, default=True, metavar="BOOL", help="no chunk begins with a blank or is empty"
-    )
+    add("--suppress_blank", type=_boolean, default=True, metavar="BOOL", help="no chunk begins blank or stays empty")
     help_ = "one segment for each chunk; False: segments by the timestamps of the model"
     add("--without_timestamps", type=_boolean, default=True, metavar="BOOL", help=help_)
     help_ = "seconds into a chunk by which its first segment begins, if there are timestamps"
     add("--max_initial_timestamp", type=_up_to_30, default=0.0, metavar="S", help=help_)
-    add(
-        "--max_new_tokens",
-        type=_optional(_positive),
-        default=None,
-        help="tokens of a chunk; None: what the model holds",
-    )
+    add("--max_new_tokens", type=_optional(_positive), default=None, metavar="N", help="in a chunk; None: all that fit")
+    add("--repetition_penalty", type=_above_0, default=1.0, metavar="X", help="above 1, tokens come again less likely")
+    help_ = "above 0, so many tokens in a row never stand twice in a chunk"
+    add("--no_repeat_ngram_size", type=_count, default=0, metavar="N", help=help_)
 
     add = parser.add_argument_group("search").add_argument
-    add("--repetition_penalty", type=_above_0, default=1.0, help="above 1, tokens that were there become less likely")
-    add("--no_repeat_ngram_size", type=_count, default=0, help="above 0, so many tokens in a row never stand twice")
-    add("--temperature", type=_from_0, default=0.0, help="0: the likeliest text; above: sampled, the wilder the higher")
-    help_ = "added, up to 1, while a threshold is missed; None: no second try"
+    help_ = "0: the likeliest text; above: a sampled one, the wilder the higher"
+    add("--temperature", type=_from_0, default=0.0, metavar="T", help=help_)
+    help_ = "added, up to 1, while a text misses one of the next two thresholds; None: one try only"
     add("--temperature_increment_on_fallback", type=_optional(_above_0), default=0.2, metavar="T", help=help_)
-    add("--best_of", type=_candidates, default=5, help="texts sampled at a temperature above 0; the likeliest is kept")
-    add("--seed", type=_count, default=0, help="of the sampling: the same seed gives the same text")
-    help_ = "a text that zlib makes smaller than this repeats itself: next temperature; None: never"
-    add("--compression_ratio_threshold", type=_optional(_any_number), default=2.4, metavar="R", help=help_)
-    help_ = "a text whose tokens are less likely on average is too unsure: next temperature; None: never"
-    add("--logprob_threshold", type=_optional(_any_number), default=-1.0, metavar="P", help=help_)
-    help_ = "a chunk that is likelier silence, and too unsure, has no text; None: never"
+    help_ = "most times that zlib may make a text smaller, else it repeats itself; None: any"
+    add("--compression_ratio_threshold", type=_optional(_any_number), default=2.4, metavar="X", help=help_)
+    help_ = "least mean log-probability of a text's tokens, else it is too unsure; None: any"
+    add("--logprob_threshold", type=_optional(_any_number), default=-1.0, metavar="X", help=help_)
+    help_ = "a chunk that is unsure, and with a higher probability silence, has no text; None: never"
     add("--no_speech_threshold", type=_optional(_any_number), default=0.6, metavar="P", help=help_)
+    help_ = "texts sampled at a temperature above 0, of which the likeliest is kept"
+    add("--best_of", type=_candidates, default=5, metavar="N", help=help_)
+    add("--seed", type=_count, default=0, metavar="N", help="of the sampling: the same seed gives the same text")
     return parser
 
 

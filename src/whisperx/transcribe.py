@@ -33,7 +33,7 @@ class TranscribeOptions:
     vad_onset: float = 0.5  # speech begins at this probability
     vad_offset: float = 0.363  # and ends below this one
     chunk_size: int = CHUNK_LENGTH  # seconds of audio, at most, that are decoded as one
-    decoding: DecodingOptions = field(default_factory=DecodingOptions)  # a language of None is detected in each recording
+    decoding: DecodingOptions = field(default_factory=DecodingOptions)  # language None: detected in each recording
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
