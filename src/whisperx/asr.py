@@ -271,6 +271,8 @@ def load_model(
     range; TypeError for an unknown name in `asr_options` or `vad_options`.
     """
     options = decoding_options(asr_options or {}, task)
+    for sentence in idle_options(options):
+        logger.warning(sentence)
     vad_settings = _VadOptions(**(vad_options or {}))
     if vad_model is not None:
         logger.info("Use manually assigned vad_model. vad_method is ignored.")
@@ -329,6 +331,23 @@ def _converted(name: str, value: Any) -> Any:
     if name in ("best_of", "beam_size"):
         return 1 if value is None else value
     return value
+
+
+def idle_options(options: DecodingOptions) -> list[str]:
+    """What can have no effect beside the other options, in a sentence each."""
+    default = DecodingOptions()
+    reasons = [
+        (options.without_timestamps, ["max_initial_timestamp"], "without_timestamps is on"),
+        (bool(options.prefix), ["hotwords"], "a prefix takes their place"),
+        (len(options.temperatures) == 1, ["compression_ratio_threshold"], "there is no second temperature to try"),
+        (max(options.temperatures) == 0, ["best_of", "seed"], "no temperature is above 0"),
+    ]
+    return [
+        f"{name} has no effect: {reason}"
+        for is_idle, names, reason in reasons
+        for name in names
+        if is_idle and getattr(options, name) != getattr(default, name)
+    ]
 
 
 def _check_task(task: Task, model: Backend) -> None:

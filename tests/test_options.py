@@ -1,0 +1,270 @@
+"""No option is taken and dropped: on the command line, in Python and in the decoder each has an effect or a message."""
+
+import re
+import runpy
+from collections.abc import Callable
+from dataclasses import fields, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_pipeline import FakeLoader, write_recording
+from random_whisper import random_speech, write_talker
+from test_batch_invariance import EncodesOnce
+
+from whisperx import cli, transcribe
+from whisperx.asr import WITHOUT_EFFECT, decoding_options, idle_options
+from whisperx.errors import OptionError
+from whisperx.schema import DecodingOptions, DecodingResult, Meter
+from whisperx.tokenizer import get_tokenizer
+
+# The command line
+
+# For each option, by its first name, arguments that change something.
+ARGUMENTS: dict[str, list[str]] = {
+    "-h": ["-h"],
+    "audio": ["other.wav"],
+    "--version": ["--version"],
+    "--python-version": ["-P"],
+    "--output_dir": ["-o", "out"],
+    "--output_format": ["-f", "srt"],
+    "--verbose": ["--verbose", "False"],
+    "--log-level": ["--log-level", "critical"],
+    "--print_progress": ["--print_progress", "True"],
+    "--report": ["--report", "report.json"],
+    "--model": ["--model", "tiny"],
+    "--model_dir": ["--model_dir", "models"],
+    "--model_cache_only": ["--model_cache_only", "True"],
+    "--hf_token": ["--hf_token", "hf_secret"],
+    "--backend": ["--backend", "mlx"],
+    "--device": ["--device", "cpu"],
+    "--device_index": ["--device_index", "1"],
+    "--compute_type": ["--compute_type", "float32"],
+    "--threads": ["--threads", "2"],
+    "--batch_size": ["--batch_size", "3"],
+    "--vad_method": ["--vad_method", "none"],
+    "--vad_onset": ["--vad_onset", "0.4"],
+    "--vad_offset": ["--vad_offset", "0.2"],
+    "--chunk_size": ["--chunk_size", "10"],
+    "--task": ["--task", "translate"],
+    "--language": ["--language", "French"],
+    "--initial_prompt": ["--initial_prompt", "Dr Hamm"],
+    "--hotwords": ["--hotwords", "MLX"],
+    "--prefix": ["--prefix", "And so"],
+    "--suppress_numerals": ["--suppress_numerals"],
+    "--suppress_tokens": ["--suppress_tokens", "1,2"],
+    "--suppress_blank": ["--suppress_blank", "False"],
+    "--without_timestamps": ["--without_timestamps", "False"],
+    "--max_initial_timestamp": ["--max_initial_timestamp", "1"],
+    "--max_new_tokens": ["--max_new_tokens", "50"],
+    "--repetition_penalty": ["--repetition_penalty", "1.1"],
+    "--no_repeat_ngram_size": ["--no_repeat_ngram_size", "3"],
+    "--temperature": ["--temperature", "0.5"],
+    "--temperature_increment_on_fallback": ["--temperature_increment_on_fallback", "None"],
+    "--compression_ratio_threshold": ["--compression_ratio_threshold", "2"],
+    "--logprob_threshold": ["--logprob_threshold", "None"],
+    "--no_speech_threshold": ["--no_speech_threshold", "0.5"],
+    "--best_of": ["--best_of", "2"],
+    "--seed": ["--seed", "7"],
+}
+
+
+def test_the_table_has_every_option() -> None:
+    actions = cli.build_parser()._actions
+    assert [(action.option_strings or [action.dest])[0] for action in actions] == list(ARGUMENTS)
+
+
+@pytest.fixture
+def outcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., list[object]]:
+    """Everything that a run of the command with some arguments leads to; times in messages become 0."""
+
+    def run(*arguments: str) -> list[object]:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        loader = FakeLoader()
+        monkeypatch.setattr(transcribe, "load_model", loader)
+        write_recording(folder / "talk.wav", 2)
+        write_recording(folder / "other.wav", 1)
+        try:
+            status = cli.main(["talk.wav", *arguments])
+        except SystemExit as end:
+            status = int(end.code or 0)
+        out, err = capfd.readouterr()
+        files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+        return [status, out, re.sub(r"\d+", "0", err), files, loader.calls, loader.pipeline.calls]
+
+    return run
+
+
+@pytest.mark.parametrize("option", ARGUMENTS)
+def test_every_option_of_the_command_changes_something(option: str, outcome: Callable[..., list[object]]) -> None:
+    plain, again, changed = outcome(), outcome(), outcome(*ARGUMENTS[option])
+    assert plain == again
+    assert plain != changed
+    assert changed[0] == 0
+
+
+def test_every_option_of_the_decoder_is_on_the_command_line() -> None:
+    changed = set()
+    for option, arguments in ARGUMENTS.items():
+        if option not in ("-h", "--version", "--python-version"):
+            options = cli._options(cli.build_parser().parse_args(["talk.wav", *arguments])).decoding
+            default = DecodingOptions()
+            changed |= {name for name in DECODER if getattr(options, name) != getattr(default, name)}
+    assert changed == set(DECODER)
+
+
+def test_the_page_of_the_command_is_up_to_date() -> None:
+    tool = runpy.run_path(str(Path(__file__).parents[1] / "tools" / "make_cli_docs.py"))
+    assert tool["PAGE"].read_text("utf-8") == tool["page"](), "run: python tools/make_cli_docs.py"
+
+
+# Python
+
+
+@pytest.mark.parametrize(
+    ("asr_options", "expected"),
+    [
+        ({}, {}),
+        ({"temperatures": 0}, {"temperatures": (0.0,)}),
+        ({"temperatures": 0.5}, {"temperatures": (0.5,)}),
+        ({"temperatures": [0, 0.2]}, {"temperatures": (0.0, 0.2)}),
+        ({"temperatures": (0.0, 1.0)}, {"temperatures": (0.0, 1.0)}),
+        ({"temperatures": np.array([0.0, 0.5])}, {"temperatures": (0.0, 0.5)}),
+        ({"suppress_tokens": [-1, 5]}, {"suppress_tokens": (-1, 5)}),
+        ({"suppress_tokens": []}, {"suppress_tokens": ()}),
+        ({"suppress_tokens": None}, {"suppress_tokens": ()}),
+        ({"best_of": None}, {"best_of": 1}),
+        ({"log_prob_threshold": None, "hotwords": "MLX"}, {"log_prob_threshold": None, "hotwords": "MLX"}),
+        (WITHOUT_EFFECT, {}),
+    ],
+)
+def test_asr_options_of_whisperx_are_understood(
+    asr_options: dict[str, object], expected: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert decoding_options(asr_options, "translate") == DecodingOptions(task="translate", **expected)  # type: ignore[arg-type]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("name", WITHOUT_EFFECT)
+def test_an_option_that_cannot_be_honoured_is_named_in_one_warning(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert decoding_options({name: "something else"}) == DecodingOptions()
+    assert [record.getMessage() for record in caplog.records] == [f"asr_options: {name}='something else' has no effect"]
+
+
+def test_options_that_are_honoured_are_not_called_without_effect() -> None:
+    assert not {field.name for field in fields(DecodingOptions)} & WITHOUT_EFFECT.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("beam", r"^asr_options has no 'beam'. It has: .*best_of, .*, temperatures, "),
+        ("language", r"^asr_options has no 'language'; it is an argument of its own\."),
+        ("task", r"^asr_options has no 'task'; it is an argument of its own\."),
+    ],
+)
+def test_an_unknown_option_is_a_type_error_that_names_the_known(name: str, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        decoding_options({name: 1})
+
+
+def test_a_value_out_of_its_range_is_an_option_error() -> None:
+    with pytest.raises(OptionError, match="best_of is 1 or more, not 0"):
+        decoding_options({"best_of": 0})
+
+
+@pytest.mark.parametrize(
+    ("options", "idle"),
+    [
+        ({}, []),
+        ({"max_initial_timestamp": 1.0}, ["max_initial_timestamp"]),
+        ({"max_initial_timestamp": 1.0, "without_timestamps": False}, []),
+        ({"hotwords": "MLX", "prefix": "And"}, ["hotwords"]),
+        ({"hotwords": "MLX"}, []),
+        ({"prefix": "And"}, []),
+        ({"temperatures": (0.0,)}, []),
+        ({"temperatures": (0.0,), "seed": 1, "best_of": 3}, ["best_of", "seed"]),
+        ({"temperatures": (1.0,), "seed": 1, "best_of": 3}, []),
+        ({"temperatures": (0.0,), "compression_ratio_threshold": 2.0}, ["compression_ratio_threshold"]),
+    ],
+)
+def test_an_option_that_others_make_void_is_named(options: dict[str, object], idle: list[str]) -> None:
+    sentences = idle_options(DecodingOptions(**options))  # type: ignore[arg-type]
+    assert [sentence.split(" has no effect: ")[0] for sentence in sentences] == idle
+
+
+# The decoder
+
+TOKENIZER = get_tokenizer(51865)
+FEW = (11, 13, 262, 290, 340, 287)  # tokens that are words
+SPACE = TOKENIZER.encode(" ")[0]
+
+
+def only(*tokens: int) -> tuple[int, ...]:
+    """What to suppress so that nothing but `tokens` and the end of text is left."""
+    return tuple(sorted(set(range(TOKENIZER.encoding.n_vocab)) - {*tokens, TOKENIZER.eot}))
+
+
+BASE = DecodingOptions(
+    language="en",
+    max_new_tokens=8,
+    temperatures=(0.0,),
+    best_of=1,
+    compression_ratio_threshold=None,
+    log_prob_threshold=None,
+    no_speech_threshold=None,
+)
+# For each option of the decoder: what it is tried with, and a value that changes the transcript.
+DECODER: dict[str, tuple[DecodingOptions, object]] = {
+    "task": (BASE, "translate"),
+    "language": (BASE, "de"),
+    "initial_prompt": (BASE, "Once upon a time"),
+    "hotwords": (BASE, "Metal"),
+    "prefix": (BASE, "And"),
+    "without_timestamps": (BASE, False),
+    "max_initial_timestamp": (replace(BASE, without_timestamps=False), 30.0),
+    "suppress_blank": (replace(BASE, suppress_tokens=only(SPACE, FEW[0])), False),
+    "suppress_tokens": (BASE, only(*FEW)),
+    "suppress_numerals": (replace(BASE, suppress_tokens=only(*TOKENIZER.numeral_tokens, FEW[0])), True),
+    "repetition_penalty": (replace(BASE, suppress_tokens=only(*FEW)), 9.0),
+    "no_repeat_ngram_size": (replace(BASE, suppress_tokens=only(*FEW)), 1),
+    "max_new_tokens": (BASE, 3),
+    "temperatures": (BASE, (1.0,)),
+    "best_of": (replace(BASE, temperatures=(1.0,)), 3),
+    "compression_ratio_threshold": (replace(BASE, temperatures=(0.0, 1.0)), 0.0),
+    "log_prob_threshold": (replace(BASE, temperatures=(0.0, 1.0)), 0.0),
+    "no_speech_threshold": (BASE, 0.0),
+    "seed": (replace(BASE, temperatures=(1.0,)), 1),
+}
+
+
+@pytest.fixture(scope="module")
+def transcripts(tmp_path_factory: pytest.TempPathFactory) -> Callable[[DecodingOptions], list[object]]:
+    backend = EncodesOnce(write_talker(tmp_path_factory.mktemp("talker")))
+    chunks = [random_speech(3 + seed, seed) for seed in range(2)]
+
+    @cache
+    def decode(options: DecodingOptions) -> list[object]:
+        results: list[DecodingResult] = backend.decode(
+            chunks, options, batch_size=2, on_result=lambda *_: None, meter=Meter()
+        )
+        return [(result.tokens, result.avg_logprob) for result in results]
+
+    return decode
+
+
+def test_the_table_has_every_option_of_the_decoder() -> None:
+    assert [field.name for field in fields(DecodingOptions)] == list(DECODER)
+
+
+@pytest.mark.parametrize("name", DECODER)
+def test_every_option_of_the_decoder_changes_a_transcript(
+    name: str, transcripts: Callable[[DecodingOptions], list[object]]
+) -> None:
+    base, value = DECODER[name]
+    assert transcripts(base) != transcripts(replace(base, **{name: value}))  # type: ignore[arg-type]
