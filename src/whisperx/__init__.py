@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from whisperx.asr import load_model
     from whisperx.audio import load_audio
+    from whisperx.backends import release_models
 
     __version__: str
 
-__all__ = ["load_audio", "load_model"]
+__all__ = ["load_audio", "load_model", "release_models"]
 
-_HOMES = {"load_model": "whisperx.asr", "load_audio": "whisperx.audio"}
+_HOMES = {
+    "load_model": "whisperx.asr",
+    "load_audio": "whisperx.audio",
+    "release_models": "whisperx.backends",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -4,14 +4,14 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from whisperx.audio import CHUNK_LENGTH, SAMPLE_RATE, load_audio
+from whisperx.backends import load_backend
 from whisperx.chunks import pack
-from whisperx.errors import AudioError, BackendError, OptionError
+from whisperx.errors import AudioError, OptionError
 from whisperx.hub import resolve
 from whisperx.schema import (
     Audio,
@@ -31,8 +31,6 @@ from whisperx.tokenizer import language_code
 from whisperx.vads import load_vad
 
 logger = logging.getLogger(__name__)
-
-BACKENDS = ("auto", "mlx")
 
 # A language heard this clearly in the first chunk is the recording's; else several chunks vote.
 _SURE_LANGUAGE = 0.8
@@ -251,12 +249,13 @@ def load_model(
     *,
     backend: str = "auto",
 ) -> FasterWhisperPipeline:
-    """Load a Whisper model and a voice detector.
+    """Load a Whisper model, unless this process has it loaded (see `release_models`), and a voice detector.
 
     whisper_arch : name ("small", "large-v3"), folder, checkpoint file or repository id
     device : "auto", "cpu", "cuda", "cuda:1", "mps" or "mlx" (the GPU of a Mac), or what `str()` turns into one of them
     device_index : which GPU, where `device` does not say
-    compute_type : "default" (float16 on a GPU, float32 on a CPU), "float16", "bfloat16" or "float32"
+    compute_type : "default" (float16 on a GPU, float32 on a CPU), "float16", "bfloat16", "float32", "int8", "int4", or
+        one of CTranslate2's names; docs/models.md has what each becomes
     asr_options : fields of `DecodingOptions` by name, but task and language; see `decoding_options`
     language : of all recordings; None: detected for each
     vad_model : any callable audio -> spans, in place of `vad_method`
@@ -282,7 +281,14 @@ def load_model(
         folder = resolve(
             whisper_arch, download_root=download_root, local_files_only=local_files_only, token=use_auth_token
         )
-        model = _load_backend(backend, folder, str(device), device_index, compute_type, threads)
+        model = load_backend(
+            backend,
+            folder,
+            device=str(device),
+            device_index=device_index,
+            compute_type=compute_type,
+            threads=threads,
+        )
     _check_task(options.task, model)
     if not model.is_multilingual and preset_language not in (None, "en"):
         logger.warning("%s is an English-only model but received %r; using English instead.", whisper_arch, language)
@@ -360,18 +366,3 @@ class _VadOptions:
     chunk_size: float = CHUNK_LENGTH
     vad_onset: float = 0.5
     vad_offset: float | None = None
-
-
-def _load_backend(
-    backend: str, folder: Path, device: str, device_index: int, compute_type: str, threads: int
-) -> Backend:
-    if backend not in BACKENDS:
-        raise OptionError(f"Invalid backend: {backend}; expected one of {', '.join(BACKENDS)}.")
-    try:
-        from whisperx.backends.mlx import MlxBackend
-    except ImportError as error:
-        raise BackendError(
-            "MLX is not installed for this machine. On Linux: pip install 'whisperx-mlx[cpu]', or [cuda13], [cuda12] "
-            f"for an NVIDIA GPU. ({error})"
-        ) from error
-    return MlxBackend(folder, device=device, device_index=device_index, compute_type=compute_type, threads=threads)

@@ -81,7 +81,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("--backend", default="auto", choices=("auto", "mlx"), help="engine that runs the model")
     add("--device", type=_device, default="auto", metavar="NAME", help="cpu, cuda, cuda:N, mps, mlx or auto")
     add("--device_index", type=_count, default=0, metavar="N", help="which of several GPUs")
-    types = ("default", "float16", "bfloat16", "float32")
+    types = (
+        "default", "auto", "float16", "bfloat16", "float32", "int8", "int4", "int8_float16", "int8_bfloat16",
+        "int8_float32", "int16",
+    )  # fmt: skip
     add("--compute_type", default="default", choices=types, help="default: float16 on a GPU, float32 on a CPU")
     add("--threads", type=_count, default=0, metavar="N", help="CPU threads; 0: as many as the engine likes")
     add("--batch_size", type=_positive, default=8, metavar="N", help="chunks at a time; the text is always the same")

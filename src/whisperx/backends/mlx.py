@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -15,15 +16,15 @@ from whisperx.audio import N_SAMPLES, SAMPLE_RATE, log_mel_spectrogram, pad_or_t
 from whisperx.checkpoints import load_checkpoint
 from whisperx.errors import BackendError, OptionError
 from whisperx.models.blas import blas_in_use, set_blas_threads
-from whisperx.models.whisper.decoding import Batch, Row, run
+from whisperx.models.whisper.beam import BeamBatch
+from whisperx.models.whisper.compute_types import find_compute_type
+from whisperx.models.whisper.decoding import Batch, Row, RunningBatch, run
 from whisperx.models.whisper.filters import TokenRules
 from whisperx.models.whisper.loading import build_whisper
 from whisperx.models.whisper.model import KeyValue
 from whisperx.models.whisper.results import make_result, needs_fallback
 from whisperx.schema import Audio, DecodingOptions, DecodingResult, Meter
 from whisperx.tokenizer import Tokenizer, read_tokenizer
-
-COMPUTE_TYPES = {"float16": mx.float16, "bfloat16": mx.bfloat16, "float32": mx.float32}
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,6 @@ class MlxBackend:
         device: str = "auto",
         device_index: int = 0,
         compute_type: str = "default",
-        threads: int = 0,
         refill: bool = True,
     ) -> None:
         checkpoint = load_checkpoint(model)
@@ -53,11 +53,11 @@ class MlxBackend:
             None  # the newest, wanted again by decode or another sample
         )
         self._device = find_device(device, device_index)
+        rounded_to = find_compute_type(compute_type, self._device, checkpoint.quantization)
         if self._device == mx.cpu:
-            set_blas_threads(threads)
             logger.info("MLX computes on the CPU with %s", blas_in_use())
         with self._on_device():
-            self._model = build_whisper(checkpoint, dtype=find_dtype(compute_type, self._device))
+            self._model = build_whisper(checkpoint, dtype=rounded_to.dtype, quantization=rounded_to.quantization)
 
     @contextmanager
     def _on_device(self) -> Iterator[None]:
@@ -73,6 +73,11 @@ class MlxBackend:
                     mx.clear_streams()
 
     @property
+    def use_threads(self, n_threads: int) -> None:
+        """How many threads the BLAS uses on a CPU, for every model of the process; 0: as many as it chooses."""
+        if self._device == mx.cpu:
+            set_blas_threads(n_threads)
+
     def device(self) -> str:
         if self._device == mx.cpu:
             return f"cpu, {blas_in_use()}"
@@ -113,10 +118,7 @@ class MlxBackend:
         results: dict[int, DecodingResult] = {}
         with self._on_device():
             waiting = deque(row for chunk in range(len(chunks)) for row in attempts.rows(chunk, attempt=0))
-            batch = Batch(self._model, rules, min(batch_size, len(chunks)), meter)
-            for row in run(
-                batch, waiting, lambda row: self._encode(chunks[row.chunk], meter), meter, refill=self._refill
-            ):
+            for row in self._decode_rows(waiting, chunks, options, batch_size, meter):
                 meter.count("tokens", len(row.tokens))
                 result = attempts.judge(row)
                 if isinstance(result, DecodingResult):
@@ -186,6 +188,7 @@ class _Attempts:
         del self._finished[row.chunk]
         # Of equal ones the first sampled, whichever was done first.
         best = max(sorted(finished, key=lambda row: row.key), key=lambda row: row.avg_logprob)
+                1 if temperature else self._options.beam_size,
         result = self._result(best)
         if row.attempt + 1 < len(self._options.temperatures) and needs_fallback(self._options, result):
             return self.rows(row.chunk, row.attempt + 1)
@@ -249,15 +252,6 @@ def find_device(name: str, index: int = 0) -> mx.Device:
     return mx.Device(mx.gpu, int(number) if number else index)
 
 
-def find_dtype(compute_type: str, device: mx.Device) -> mx.Dtype:
-    """Type of the weights. Raises OptionError for an unknown one, and for 16 bits on a CPU."""
-    if compute_type == "default":
-        return mx.float32 if device == mx.cpu else mx.float16
-    if compute_type not in COMPUTE_TYPES:
-        raise OptionError(f"Unknown compute_type: {compute_type}; expected default, {', '.join(COMPUTE_TYPES)}.")
-    if device == mx.cpu and compute_type != "float32":
-        raise OptionError(
-            f"compute_type {compute_type} is not supported on a CPU, which multiplies 16-bit numbers 50 times slower "
-            "than float32. Use float32 or default."
-        )
-    return COMPUTE_TYPES[compute_type]
+def free_unused_memory() -> None:
+    """Give back what MLX keeps for the next arrays."""
+    mx.clear_cache()

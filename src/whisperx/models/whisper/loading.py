@@ -1,12 +1,13 @@
 """From a checkpoint's arrays to a network on the device."""
 
 import logging
+from collections.abc import Mapping
 
 import mlx.core as mx
 from mlx import nn
 from mlx.utils import tree_unflatten
 
-from whisperx.checkpoints import Checkpoint, Quantization, dequantize
+from whisperx.checkpoints import Checkpoint, Quantization, WhisperDimensions
 from whisperx.checkpoints.tensors import Array
 from whisperx.models.whisper.model import Whisper
 
@@ -25,34 +26,98 @@ def default_rows_per_tile() -> int:
     return ROWS_PER_TILE_METAL if mx.metal.is_available() else ROWS_PER_TILE_CUDA
 
 
-def build_whisper(checkpoint: Checkpoint, *, dtype: mx.Dtype, rows_per_tile: int | None = None) -> Whisper:
-    """The network of a checkpoint on the default device."""
-    model = Whisper(checkpoint.dims, rows_per_tile or default_rows_per_tile())
-    stored, packing = checkpoint.arrays, checkpoint.quantization
-    if packing is not None and mx.default_device() == mx.cpu:
-        logger.info("expanding %d-bit weights to float32: a CPU multiplies packed ones slowly", packing.bits)
-        stored = _expanded(stored, packing)
-    elif packing is not None:
-        nn.quantize(model, packing.group_size, packing.bits, class_predicate=lambda path, _: f"{path}.scales" in stored)
-    arrays = {name: mx.array(array) for name, array in stored.items()}
-    cast = {name: array if array.dtype == mx.uint32 else array.astype(dtype) for name, array in arrays.items()}
-    model.update(tree_unflatten(list(cast.items())))
-    model.encoder.positional_embedding = model.encoder.positional_embedding.astype(dtype)
+def build_whisper(
+    checkpoint: Checkpoint,
+    *,
+    dtype: mx.Dtype,
+    quantization: Quantization | None = None,
+    rows_per_tile: int | None = None,
+) -> Whisper:
+    """The network of a checkpoint on the default device, its weights rounded as `round_weights` does it.
+
+    On a CPU quantised weights are expanded to float32 after rounding.
+    """
+    weights = round_weights(checkpoint, dtype=dtype, quantization=quantization)
+    if quantization is not None and mx.default_device() == mx.cpu:
+        weights, quantization = _expanded(weights, quantization), None
+    model = assemble(checkpoint.dims, weights, quantization, rows_per_tile or default_rows_per_tile())
     if mx.default_device() == mx.cpu:
         _transpose_linears(model)
     mx.eval(model.parameters())
     return model
 
 
-def _expanded(arrays: dict[str, Array], packing: Quantization) -> dict[str, Array]:
+def assemble(
+    dims: WhisperDimensions, weights: Mapping[str, mx.array], quantization: Quantization | None, rows_per_tile: int
+) -> Whisper:
+    """A network with these weights. A layer that has scales among them multiplies packed numbers."""
+    model = Whisper(dims, rows_per_tile)
+    if quantization is not None:
+        group_size, bits = quantization.group_size, quantization.bits
+        nn.quantize(model, group_size, bits, class_predicate=lambda path, _: f"{path}.scales" in weights)
+    model.update(tree_unflatten(list(weights.items())))
+    model.encoder.positional_embedding = model.encoder.positional_embedding.astype(model.dtype)
+    return model
+
+
+def round_weights(checkpoint: Checkpoint, *, dtype: mx.Dtype, quantization: Quantization | None) -> dict[str, mx.array]:
+    """Weights by name, in `dtype`; those of linear layers packed as `quantization` says, with `.scales` and `.biases`.
+
+    A layer whose width is no multiple of the group is left in `dtype`. A checkpoint that is packed in the same way
+    stays as it is; packed otherwise, it is expanded first.
+    """
+    stored = checkpoint.quantization
+    weights: dict[str, mx.array] = {}
+    too_narrow = []
+    for name in (name for name in checkpoint.arrays if not name.endswith((".scales", ".biases"))):
+        new = _with_scales(name, checkpoint.arrays)
+        if stored is not None and stored != quantization:
+            new = _expanded(new, stored)
+        new = {key: array if array.dtype == mx.uint32 else array.astype(dtype) for key, array in new.items()}
+        if quantization is not None and stored != quantization and _is_linear(name, new[name]):
+            if new[name].shape[1] % quantization.group_size == 0:
+                new = _packed(name, new[name], quantization)
+            else:
+                too_narrow.append(name)
+        mx.eval(new)  # tensor by tensor, so that the unpacked ones are never in memory all together
+        weights |= new
+    if quantization is not None and too_narrow:
+        logger.warning(
+            "%d layers are not quantised, their width is no multiple of %d: %s, ...",
+            len(too_narrow),
+            quantization.group_size,
+            too_narrow[0],
+        )
+    return weights
+
+
+def _with_scales(name: str, arrays: Mapping[str, Array]) -> dict[str, mx.array]:
+    """A tensor, and its scales and biases where it is packed."""
+    stem = name.removesuffix("weight")
+    names = [name, *(f"{stem}{part}" for part in ("scales", "biases") if f"{stem}{part}" in arrays)]
+    return {name: mx.array(arrays[name]) for name in names}
+
+
+def _is_linear(name: str, array: mx.array) -> bool:
+    return array.ndim == 2 and name.endswith(".weight") and "embedding" not in name
+
+
+def _packed(name: str, array: mx.array, packing: Quantization) -> dict[str, mx.array]:
+    stem = name.removesuffix("weight")
+    parts = mx.quantize(array, packing.group_size, packing.bits)
+    return dict(zip((name, f"{stem}scales", f"{stem}biases"), parts, strict=True))
+
+
+def _expanded(weights: Mapping[str, mx.array], packing: Quantization) -> dict[str, mx.array]:
+    """All in float32, packed ones unpacked."""
     expanded = {}
-    for name, array in arrays.items():
+    for name, array in weights.items():
         stem = name.removesuffix("weight")
-        if f"{stem}scales" in arrays:
-            scales, biases = arrays[f"{stem}scales"], arrays[f"{stem}biases"]
-            array = dequantize(array, scales, biases, packing.group_size, packing.bits)
+        if f"{stem}scales" in weights:
+            scales, biases = (weights[f"{stem}{part}"].astype(mx.float32) for part in ("scales", "biases"))
+            array = mx.dequantize(array, scales, biases, packing.group_size, packing.bits)
         if not name.endswith((".scales", ".biases")):
-            expanded[name] = array
+            expanded[name] = array.astype(mx.float32)
     return expanded
 
 
