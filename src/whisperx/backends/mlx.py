@@ -73,16 +73,16 @@ class MlxBackend:
                     mx.clear_streams()
 
     @property
-    def use_threads(self, n_threads: int) -> None:
-        """How many threads the BLAS uses on a CPU, for every model of the process; 0: as many as it chooses."""
-        if self._device == mx.cpu:
-            set_blas_threads(n_threads)
-
     def device(self) -> str:
         if self._device == mx.cpu:
             return f"cpu, {blas_in_use()}"
         # MLX tells a device's index in its text alone: "Device(gpu, 0)".
         return "gpu:" + "".join(filter(str.isdecimal, str(self._device)))
+
+    def use_threads(self, n_threads: int) -> None:
+        """How many threads the BLAS uses on a CPU, for every model of the process; 0: as many as it chooses."""
+        if self._device == mx.cpu:
+            set_blas_threads(n_threads)
 
     @property
     def is_multilingual(self) -> bool:
