@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -16,9 +15,8 @@ from whisperx.audio import N_SAMPLES, SAMPLE_RATE, log_mel_spectrogram, pad_or_t
 from whisperx.checkpoints import load_checkpoint
 from whisperx.errors import BackendError, OptionError
 from whisperx.models.blas import blas_in_use, set_blas_threads
-from whisperx.models.whisper.beam import BeamBatch
 from whisperx.models.whisper.compute_types import find_compute_type
-from whisperx.models.whisper.decoding import Batch, Row, RunningBatch, run
+from whisperx.models.whisper.decoding import Batch, Row, run
 from whisperx.models.whisper.filters import TokenRules
 from whisperx.models.whisper.loading import build_whisper
 from whisperx.models.whisper.model import KeyValue
@@ -118,7 +116,10 @@ class MlxBackend:
         results: dict[int, DecodingResult] = {}
         with self._on_device():
             waiting = deque(row for chunk in range(len(chunks)) for row in attempts.rows(chunk, attempt=0))
-            for row in self._decode_rows(waiting, chunks, options, batch_size, meter):
+            batch = Batch(self._model, rules, min(batch_size, len(chunks)), meter)
+            for row in run(
+                batch, waiting, lambda row: self._encode(chunks[row.chunk], meter), meter, refill=self._refill
+            ):
                 meter.count("tokens", len(row.tokens))
                 result = attempts.judge(row)
                 if isinstance(result, DecodingResult):
@@ -188,7 +189,6 @@ class _Attempts:
         del self._finished[row.chunk]
         # Of equal ones the first sampled, whichever was done first.
         best = max(sorted(finished, key=lambda row: row.key), key=lambda row: row.avg_logprob)
-                1 if temperature else self._options.beam_size,
         result = self._result(best)
         if row.attempt + 1 < len(self._options.temperatures) and needs_fallback(self._options, result):
             return self.rows(row.chunk, row.attempt + 1)
