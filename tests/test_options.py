@@ -1,5 +1,6 @@
 """No option is taken and dropped: on the command line, in Python and in the decoder each has an effect or a message."""
 
+import inspect
 import re
 import runpy
 from collections.abc import Callable
@@ -11,12 +12,13 @@ import numpy as np
 import pytest
 from fake_pipeline import FakeLoader, write_recording
 from random_whisper import random_speech, write_talker
+from test_asr import Echo
 from test_batch_invariance import EncodesOnce
 
-from whisperx import cli, transcribe
+from whisperx import asr, cli, transcribe
 from whisperx.asr import WITHOUT_EFFECT, decoding_options, idle_options
 from whisperx.errors import OptionError
-from whisperx.schema import DecodingOptions, DecodingResult, Meter
+from whisperx.schema import Audio, DecodingOptions, DecodingResult, Meter, Span
 from whisperx.tokenizer import get_tokenizer
 
 # The command line
@@ -173,9 +175,17 @@ def test_an_unknown_option_is_a_type_error_that_names_the_known(name: str, messa
         decoding_options({name: 1})
 
 
-def test_a_value_out_of_its_range_is_an_option_error() -> None:
-    with pytest.raises(OptionError, match="best_of is 1 or more, not 0"):
-        decoding_options({"best_of": 0})
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("best_of", 0, "best_of is 1 or more, not 0"),
+        ("temperatures", [], "temperatures is one or more numbers"),
+        ("initial_prompt", [50364], r"initial_prompt is text or None, not \[50364\]"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_an_option_error(name: str, value: object, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        decoding_options({name: value})
 
 
 @pytest.mark.parametrize(
@@ -196,6 +206,61 @@ def test_a_value_out_of_its_range_is_an_option_error() -> None:
 def test_an_option_that_others_make_void_is_named(options: dict[str, object], idle: list[str]) -> None:
     sentences = idle_options(DecodingOptions(**options))  # type: ignore[arg-type]
     assert [sentence.split(" has no effect: ")[0] for sentence in sentences] == idle
+
+
+def hear_nothing(audio: Audio) -> list[Span]:
+    return []
+
+
+# For each argument of load_model a value that is not its default.
+LOADING: dict[str, object] = {
+    "whisper_arch": "tiny",
+    "device": "cpu",
+    "device_index": 1,
+    "compute_type": "float32",
+    "asr_options": {"hotwords": "MLX"},
+    "language": "German",
+    "vad_model": hear_nothing,
+    "vad_method": "none",
+    "vad_options": {"vad_onset": 0.4},
+    "model": Echo(),
+    "task": "translate",
+    "download_root": "models",
+    "local_files_only": True,
+    "threads": 2,
+    "use_auth_token": "hf_secret",
+    "backend": "mlx",
+}
+
+
+def test_the_table_has_every_argument_of_load_model() -> None:
+    assert list(inspect.signature(asr.load_model).parameters) == list(LOADING)
+
+
+@pytest.mark.parametrize("name", LOADING)
+def test_every_argument_of_load_model_changes_something(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    made = {"resolve": Path("model"), "load_backend": Echo(), "load_vad": hear_nothing}
+    for function, result in made.items():
+
+        def record(*arguments: object, _name: str = function, _result: object = result, **named: object) -> object:
+            asked.append((_name, arguments, named))
+            return _result
+
+        monkeypatch.setattr(asr, function, record)
+
+    def outcome(**arguments: object) -> list[object]:
+        asked.clear()
+        pipeline = asr.load_model(**{"whisper_arch": "small"} | arguments)  # type: ignore[arg-type]
+        return [*asked, pipeline]
+
+    assert outcome() == outcome()
+    assert outcome() != outcome(**{name: LOADING[name]})
+
+
+def test_loading_warns_of_options_that_others_make_void(caplog: pytest.LogCaptureFixture) -> None:
+    asr.load_model("", model=Echo(), asr_options={"temperatures": 0, "seed": 1})
+    assert "seed has no effect: no temperature is above 0" in caplog.messages
 
 
 # The decoder

@@ -312,7 +312,8 @@ def decoding_options(asr_options: Mapping[str, Any], task: Task = "transcribe") 
     """The options that WhisperX's `asr_options` stand for.
 
     As there, `temperatures` is a number, a list or a tuple, and `suppress_tokens` a list; a search for None candidates
-    keeps one. Options in WITHOUT_EFFECT are taken; another value than the one there is warned about.
+    keeps one. Prompts are text, not token ids. Options in WITHOUT_EFFECT are taken; another value than the one there is
+    warned about.
 
     Raises TypeError for an unknown name, OptionError for a value out of its range.
     """
@@ -336,6 +337,8 @@ def _converted(name: str, value: Any) -> Any:
         return tuple(value or ())
     if name in ("best_of", "beam_size"):
         return 1 if value is None else value
+    if name in ("initial_prompt", "hotwords", "prefix") and not isinstance(value, str | None):
+        raise OptionError(f"{name} is text or None, not {value!r}.")
     return value
 
 

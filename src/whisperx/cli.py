@@ -100,7 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--language", type=_language, default=None, metavar="NAME", help="as German or de; None: detected")
     add("--initial_prompt", default=None, metavar="TEXT", help="as if said before each chunk: names, spelling, style")
     add("--hotwords", default=None, metavar="TEXT", help="words to expect in each chunk")
-    add("--prefix", default=None, metavar="TEXT", help="the transcript of each chunk begins with it; voids --hotwords")
+    add("--prefix", default=None, metavar="TEXT", help="as if each transcript began with it; voids --hotwords")
     add("--suppress_numerals", action="store_true", help="write numbers as words")
     add("--suppress_tokens", type=_tokens, default="-1", metavar="IDS", help="never decode these; -1: annotations")
     add("--suppress_blank", type=_boolean, default=True, metavar="BOOL", help="no chunk begins blank or stays empty")
