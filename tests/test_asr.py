@@ -2,6 +2,7 @@ import logging
 
 import numpy as np
 import pytest
+from random_whisper import write_talker
 
 from whisperx.asr import FasterWhisperPipeline, load_model
 from whisperx.audio import SAMPLE_RATE
@@ -174,8 +175,9 @@ def test_an_english_model_refuses_to_translate_before_any_speech_is_heard():
         pipeline.transcribe(AUDIO, task="translate")
 
 
-def test_the_pipeline_says_where_it_computes():
+def test_the_pipeline_says_where_it_computes(tmp_path):
     assert load(Echo()).device == "toy"
+    assert load_model(write_talker(tmp_path), "cpu").device.startswith("cpu, ")
 
 
 def test_a_recording_without_speech_has_no_segments_but_a_language(caplog):

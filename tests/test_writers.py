@@ -77,6 +77,14 @@ def test_file_holds_the_expected_bytes(extension: str, tmp_path: Path) -> None:
         assert (tmp_path / f"talk.one.{extension}").read_bytes() == expected[extension].encode()
 
 
+def test_numbers_of_the_decoder_are_written_to_json_alone() -> None:
+    numbers = {"no_speech_prob": 0.125, "compression_ratio": 0.75, "temperature": 0.0, "tokens": [2425, 456]}
+    result = TALK | {"segments": [segment | numbers for segment in TALK["segments"]]}
+    assert written(WriteJSON(), result) == json.dumps(result, ensure_ascii=False)
+    for extension in WRITERS.keys() - {"json"}:
+        assert written(get_writer(extension, ""), result) == EXPECTED[extension]  # type: ignore[arg-type]
+
+
 def test_all_means_every_format_but_aud(tmp_path: Path) -> None:
     paths = get_writer("all", tmp_path)(TALK, Path("talk.wav"))
     assert paths == [tmp_path / f"talk.{extension}" for extension in ("txt", "vtt", "srt", "tsv", "json")]
