@@ -26,7 +26,7 @@ ROWS: list[tuple[set[str], set[str]]] = [
     ({"asr"}, {"numpy"}),
     ({"transcribe"}, set()),  # runs what asr loads
     ({"report"}, set()),
-    ({"cli", "serve", "jobs", "utils"}, {"rich"}),
+    ({"cli", "convert", "serve", "jobs", "utils"}, {"rich"}),
     ({"__main__", "__init__"}, set()),
 ]
 ENGINES = {"backends.mlx": {"mlx"}, "backends.ctranslate2": {"ctranslate2"}}  # each in its own file
