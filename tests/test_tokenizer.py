@@ -118,11 +118,37 @@ def test_a_folder_brings_its_own_tokenizer(tmp_path):
     assert tokenizer.special["<|30.00|>"] == tokenizer.no_timestamps + 1501
 
 
+MODEL = {"type": "BPE", "vocab": {"a": 0, "Ġa": 1, "merges": 2, ',"merges":[': 3}}
+MERGES = {"merges": [["Ġ", "a"]]}
+TOKENS = {"added_tokens": [{"content": content, "id": 4 + i} for i, content in enumerate(ADDED)]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        TOKENS | {"model": MODEL | MERGES},
+        {"model": MODEL | MERGES} | TOKENS,
+        TOKENS | {"model": MERGES | MODEL},
+        TOKENS | {"model": MODEL | MERGES | {"dropout": None}},
+        TOKENS | {"model": MODEL},
+        {"trainer": MERGES, "model": MODEL} | TOKENS,
+    ],
+    ids=["merges last", "model first", "merges first", "merges amid", "no merges", "merges elsewhere"],
+)
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_tokenizer_is_the_same_wherever_its_merges_stand(tmp_path, content, indent):
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content, indent=indent, ensure_ascii=False))
+    tokenizer = read_tokenizer(tmp_path, 51865)
+    assert [tokenizer.decode([token]) for token in range(4)] == ["a", " a", "merges", ',"merges":[']
+    assert tokenizer.eot == 4
+
+
 @pytest.mark.parametrize(
     ("vocabulary", "added", "message"),
     [
         ({"a": 0}, {"<|endoftext|>": 1}, "lacks the tokens"),
         ({"日": 0}, {}, "no byte-level BPE"),
+        ({"a b": 0}, {}, "no byte-level BPE"),  # a space is written as Ġ
     ],
 )
 def test_a_tokenizer_of_something_else_is_refused(tmp_path, vocabulary, added, message):

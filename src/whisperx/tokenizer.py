@@ -6,11 +6,14 @@ transcribe, startoflm, startofprev, nospeech, notimestamps, and 1501 timestamps 
 
 import base64
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import tiktoken
 
@@ -228,7 +231,7 @@ def read_tokenizer(folder: Path, n_vocab: int) -> Tokenizer:
     if not path.is_file():
         return get_tokenizer(n_vocab)
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = _parse_tokenizer(path.read_bytes())
         vocabulary: dict[str, int] = content["model"]["vocab"]
         added: dict[str, int] = {token["content"]: token["id"] for token in content["added_tokens"]}
         ranks = {_to_bytes(token): rank for token, rank in vocabulary.items() if token not in added}
@@ -243,6 +246,18 @@ def read_tokenizer(folder: Path, n_vocab: int) -> Tokenizer:
     if missing:
         raise CheckpointError(f"{path} lacks the tokens {', '.join(missing)}: this is no Whisper tokenizer.")
     return _build(str(path), ranks, special)
+
+
+def _parse_tokenizer(text: bytes) -> dict[str, Any]:
+    """`tokenizer.json`, without its merges where they stand last: nobody here needs them, and they take most time."""
+    merges = re.search(rb',\s*"merges"\s*:\s*\[', text)
+    if merges is not None:
+        with suppress(ValueError):
+            content: dict[str, Any] = json.loads(text[: merges.start()] + b"}}")
+            if "added_tokens" in content and "vocab" in content.get("model", {}):
+                return content
+    whole: dict[str, Any] = json.loads(text)
+    return whole
 
 
 _REQUIRED = (
@@ -266,13 +281,16 @@ def _build(name: str, ranks: dict[bytes, int], special: dict[str, int]) -> Token
 
 
 @cache
-def _byte_of_character() -> dict[str, int]:
-    """GPT-2 writes each byte as a printable character: printable Latin-1 as itself, the rest from U+0100 on."""
+def _byte_of_character() -> dict[int, int]:
+    """GPT-2 writes each byte as a printable character: printable Latin-1 as itself, the rest from U+0100 on.
+
+    What cannot stand for a byte becomes a character that Latin-1 has not.
+    """
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
+    no_byte = dict.fromkeys(others, 65535)
+    return no_byte | {byte: byte for byte in printable} | {256 + i: byte for i, byte in enumerate(others)}
 
 
 def _to_bytes(token: str) -> bytes:
-    table = _byte_of_character()
-    return bytes(table[character] for character in token)
+    return token.translate(_byte_of_character()).encode("latin-1")
