@@ -21,12 +21,26 @@ from whisperx.schema import DecodingOptions, DecodingResult, Meter
 
 N_CHUNKS = 20
 BATCH_SIZES = (1, 2, 3, 5, 8, 16)
-GREEDY = DecodingOptions(language="en", max_new_tokens=20, temperatures=(0.0,))
+GREEDY = DecodingOptions(language="en", max_new_tokens=20, temperatures=(0.0,), beam_size=1)
 # What else decides over tokens. The random network fails most checks, so that it goes through the temperatures.
 MODES = {
     "timestamps": replace(GREEDY, without_timestamps=False, max_initial_timestamp=1.0),
     "fallback": replace(GREEDY, max_new_tokens=12, temperatures=(0.0, 0.4, 1.0), best_of=2, log_prob_threshold=-1.3),
     "penalties": replace(GREEDY, repetition_penalty=1.3, no_repeat_ngram_size=2),
+    "beams": replace(GREEDY, beam_size=5, max_new_tokens=12),
+    "patient beams with timestamps": replace(
+        GREEDY, beam_size=2, patience=2.0, max_new_tokens=12, without_timestamps=False, max_initial_timestamp=1.0
+    ),
+    "beams with penalties, then fallback": replace(
+        GREEDY,
+        beam_size=3,
+        max_new_tokens=12,
+        repetition_penalty=1.3,
+        no_repeat_ngram_size=2,
+        temperatures=(0.0, 1.0),
+        best_of=2,
+        log_prob_threshold=-1.3,
+    ),
     "prompts": replace(GREEDY, initial_prompt="Once upon a time", hotwords="Metal", prefix="And"),
 }
 
@@ -90,7 +104,12 @@ def test_results_are_identical_in_every_mode(backend, chunks, mode):
 def test_a_chunk_that_falls_back_leaves_the_good_ones_as_they_are(backend, chunks, one_by_one):
     threshold = float(np.median([result.avg_logprob for result in one_by_one]))
     options = replace(
-        GREEDY, temperatures=(0.0, 1.0), best_of=2, log_prob_threshold=threshold, no_speech_threshold=None
+        GREEDY,
+        temperatures=(0.0, 1.0),
+        best_of=2,
+        log_prob_threshold=threshold,
+        compression_ratio_threshold=None,
+        no_speech_threshold=None,
     )
     results = decode(backend, chunks, 5, options)
     good = [index for index, result in enumerate(one_by_one) if result.avg_logprob >= threshold]

@@ -7,6 +7,7 @@ is in seconds. The TypedDicts have the keys of WhisperX, in its order.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import isfinite
 from time import perf_counter
 from typing import Literal, NotRequired, Protocol, TypeAlias, TypedDict
 
@@ -104,6 +105,9 @@ class DecodingOptions:
     max_new_tokens: int | None = None  # per chunk; None: as many as the text context holds
 
     # How a token is chosen, and when a transcript is good enough.
+    beam_size: int = 5  # transcripts followed side by side at temperature 0; 1: the likeliest token each time
+    patience: float = 1.0  # a beam search is over when beam_size * patience of them have ended; more takes longer
+    length_penalty: float = 1.0  # of those the best by sum of log-probabilities / length ** this; less: shorter text
     temperatures: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # tried in turn; 0: the likeliest token
     best_of: int = 5  # transcripts sampled at a temperature above 0, of which the likeliest is kept
     compression_ratio_threshold: float | None = 2.4  # above: too repetitive, the next temperature is tried
@@ -118,6 +122,12 @@ class DecodingOptions:
             "repetition_penalty": (self.repetition_penalty > 0, "more than 0"),
             "no_repeat_ngram_size": (self.no_repeat_ngram_size >= 0, "0 or more"),
             "max_new_tokens": (self.max_new_tokens is None or self.max_new_tokens > 0, "1 or more"),
+            "beam_size": (self.beam_size >= 1, "1 or more"),
+            "patience": (
+                0 < self.patience < float("inf") and round(self.beam_size * self.patience) >= 1,
+                "more than 0, and beam_size * patience 1 or more",
+            ),
+            "length_penalty": (isfinite(self.length_penalty), "a finite number"),
             "temperatures": (
                 len(self.temperatures) > 0 and all(0 <= t < float("inf") for t in self.temperatures),
                 "one or more numbers, each 0 or more",

@@ -1,12 +1,15 @@
 """The MLX engine: Whisper on Metal, CUDA or a CPU, many chunks at a time, the same bytes whatever the batch size."""
 
 import logging
+import re
+import sys
 import threading
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -15,14 +18,20 @@ from whisperx.audio import N_SAMPLES, SAMPLE_RATE, log_mel_spectrogram, pad_or_t
 from whisperx.checkpoints import load_checkpoint
 from whisperx.errors import BackendError, OptionError
 from whisperx.models.blas import blas_in_use, set_blas_threads
+from whisperx.models.whisper.beam import BeamBatch
 from whisperx.models.whisper.compute_types import find_compute_type
-from whisperx.models.whisper.decoding import Batch, Row, run
+from whisperx.models.whisper.decoding import Batch, Row, RunningBatch, run
 from whisperx.models.whisper.filters import TokenRules
 from whisperx.models.whisper.loading import build_whisper
 from whisperx.models.whisper.model import KeyValue
 from whisperx.models.whisper.results import make_result, needs_fallback
 from whisperx.schema import Audio, DecodingOptions, DecodingResult, Meter
 from whisperx.tokenizer import Tokenizer, read_tokenizer
+
+# How MLX says on Metal, CUDA and CPUs that an array does not fit, or a command's temporaries do not.
+_OUT_OF_MEMORY = re.compile(
+    "unable to allocate|attempting to allocate|resource limit|insufficient memory|out of memory|bad_alloc", re.IGNORECASE
+)
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +56,7 @@ class MlxBackend:
         self.tokenizer = read_tokenizer(model if model.is_dir() else model.parent, checkpoint.dims.n_vocab)
         self._refill = refill
         self._lock = threading.Lock()
+        self._max_slots = sys.maxsize  # chunks decoded at a time that memory is known to hold
         self._encoded: tuple[Audio, list[KeyValue]] | None = (
             None  # the newest, wanted again by decode or another sample
         )
@@ -54,21 +64,15 @@ class MlxBackend:
         rounded_to = find_compute_type(compute_type, self._device, checkpoint.quantization)
         if self._device == mx.cpu:
             logger.info("MLX computes on the CPU with %s", blas_in_use())
+        # A stream for whichever thread holds the lock; MLX's own streams belong to one thread each.
+        self._stream = mx.new_thread_unsafe_stream(self._device)
         with self._on_device():
             self._model = build_whisper(checkpoint, dtype=rounded_to.dtype, quantization=rounded_to.quantization)
 
     @contextmanager
     def _on_device(self) -> Iterator[None]:
-        with self._lock:
-            try:
-                with mx.stream(self._device):
-                    yield
-            finally:
-                if threading.current_thread() is not threading.main_thread():
-                    # MLX keeps streams for each thread; those of several threads that have ended abort the process
-                    # when it exits.
-                    mx.synchronize()
-                    mx.clear_streams()
+        with self._lock, mx.stream(self._stream):
+            yield
 
     @property
     def device(self) -> str:
@@ -111,24 +115,72 @@ class MlxBackend:
             raise OptionError(f"batch_size must be 1 or more, not {batch_size}")
         if not chunks:
             return []
-        rules = TokenRules(self.tokenizer, options)
-        attempts = _Attempts(self.tokenizer, options, self.dims.n_text_ctx, chunks)
         results: dict[int, DecodingResult] = {}
         with self._on_device():
-            waiting = deque(row for chunk in range(len(chunks)) for row in attempts.rows(chunk, attempt=0))
-            batch = Batch(self._model, rules, min(batch_size, len(chunks)), meter)
-            for row in run(
-                batch, waiting, lambda row: self._encode(chunks[row.chunk], meter), meter, refill=self._refill
-            ):
-                meter.count("tokens", len(row.tokens))
-                result = attempts.judge(row)
-                if isinstance(result, DecodingResult):
-                    results[row.chunk] = result
-                    on_result(row.chunk, result)
-                else:
-                    waiting.extend(result)
-            self._encoded = None
+            n_slots = min(batch_size, len(chunks), self._max_slots)
+            while len(results) < len(chunks):
+                missing = [chunk for chunk in range(len(chunks)) if chunk not in results]
+                try:
+                    for chunk, result in self._decode(missing, chunks, options, n_slots, meter):
+                        results[chunk] = result
+                        on_result(chunk, result)
+                except (RuntimeError, MemoryError) as error:
+                    n_slots = self._fewer_slots(n_slots, error)
+                self._encoded = None
+                mx.clear_cache()
         return [results[i] for i in range(len(chunks))]
+
+    def _decode(
+        self, missing: Sequence[int], chunks: Sequence[Audio], options: DecodingOptions, n_slots: int, meter: Meter
+    ) -> Iterator[tuple[int, DecodingResult]]:
+        """The results of the chunks of these indices, with the index, each as soon as it is there."""
+        attempts = _Attempts(self.tokenizer, options, self.dims.n_text_ctx, chunks)
+        waiting = deque(row for chunk in missing for row in attempts.rows(chunk, attempt=0))
+        for row in self._decode_rows(waiting, chunks, options, n_slots, meter):
+            meter.count("tokens", len(row.tokens))
+            result = attempts.judge(row)
+            if isinstance(result, DecodingResult):
+                yield row.chunk, result
+            else:
+                waiting.extend(result)
+
+    def _fewer_slots(self, n_slots: int, error: Exception) -> int:
+        """How many chunks to decode at a time after running out of memory with `n_slots`; what is done stays done.
+
+        Raises `error` again where it says something else, BackendError where there is nothing left to halve.
+        """
+        if not (isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error))):
+            raise error
+        if n_slots == 1:
+            raise BackendError(
+                f"Not enough memory on {self.device} to decode one chunk at a time ({error}). Use a smaller model, or "
+                "on a GPU compute_type int8."
+            ) from error
+        self._max_slots = n_slots // 2
+        logger.warning(
+            "Not enough memory to decode %d chunks at a time: going on with batch_size %d. The results are the same.",
+            n_slots,
+            self._max_slots,
+        )
+        return self._max_slots
+
+    def _decode_rows(
+        self, waiting: deque[Row], chunks: Sequence[Audio], options: DecodingOptions, n_slots: int, meter: Meter
+    ) -> Iterator[Row]:
+        """Decode the rows that wait, and those that are added meanwhile.
+
+        Rows with beams and rows without wait for each other: one batch at a time, for the sake of memory.
+        """
+        rules = TokenRules(self.tokenizer, options)
+        def new_batch() -> RunningBatch[Any]:
+            if waiting[0].n_beams > 1:
+                return BeamBatch(self._model, rules, n_slots, meter, options)
+            return Batch(self._model, rules, n_slots, meter)
+
+        while waiting:
+            yield from run(
+                new_batch(), waiting, lambda row: self._encode(chunks[row.chunk], meter), meter, refill=self._refill
+            )
 
     def _encode(self, audio: Audio, meter: Meter) -> list[KeyValue]:
         """Keys and values of one chunk, always alone and always 30 s long, so that its neighbours cannot matter."""
@@ -176,6 +228,7 @@ class _Attempts:
                 temperature,
                 attempt,
                 self._key(chunk, attempt, sample) if temperature else 0,
+                1 if temperature else self._options.beam_size,
             )
             for sample in range(self._options.best_of if temperature else 1)
         ]

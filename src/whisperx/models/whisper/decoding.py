@@ -1,8 +1,10 @@
 """The running batch: rows enter with a prompt and encoded audio, take a step together, and leave when they are done."""
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
 
 import mlx.core as mx
 import numpy as np
@@ -25,6 +27,7 @@ class Row:
     temperature: float = 0.0  # 0: the likeliest token each time
     attempt: int = 0  # which of the temperatures this is
     key: int = 0  # of the random numbers, 32 bits; they depend on it and on the token's place alone
+    n_beams: int = 1  # more than one: the best that a beam search finds
     tokens: list[int] = field(default_factory=list)
     sum_logprob: float = 0.0
     no_speech_prob: float = 0.0
@@ -65,60 +68,114 @@ class _Step:
     def read(self) -> tuple[list[int], npt.NDArray[np.float32]]:
         """Wait for the step: tokens and their log-probabilities."""
         if mx.default_device() == mx.cpu:
-            logprobs = _logprobs_of_host(np.asarray(self.logits), np.asarray(self.tokens))
+            scores, tokens = np.asarray(self.logits), np.asarray(self.tokens)[:, None]
+            # MLX works on the next step meanwhile.
+            logprobs = np.concatenate([logprobs_on_host(*row) for row in zip(scores, tokens, strict=True)])
         else:
             chosen = mx.take_along_axis(self.logits, self.tokens[:, None], axis=-1)[:, 0]
             logprobs = np.asarray(chosen - mx.logsumexp(self.logits, axis=-1))
         return np.asarray(self.tokens).tolist(), logprobs
 
 
-def _logprobs_of_host(logits: npt.NDArray[np.float32], tokens: npt.NDArray[np.uint32]) -> npt.NDArray[np.float32]:
-    """On a CPU, while MLX works on the next step: NumPy's exp is vectorised, MLX's is not (13 times slower)."""
-    logprobs = np.empty(len(tokens), np.float32)
-    for row, token in enumerate(tokens):
-        scores = logits[row]
-        top = scores.max()
-        logprobs[row] = scores[token] - top - np.log(np.exp(scores - top).sum())
+def logprobs_on_host(scores: npt.NDArray[np.float32], tokens: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Log-probabilities of tokens (n,), given the scores (n_vocab,) of all. NumPy is 13 times as fast as MLX here."""
+    top = scores.max()
+    logprobs: npt.NDArray[np.float32] = scores[tokens] - top - np.log(np.exp(scores - top).sum())
     return logprobs
 
 
-class Batch:
-    """At most `n_slots` rows that take their steps together. What a row yields does not depend on the others."""
+class _Finishing(Protocol):
+    @property
+    def done(self) -> bool: ...
 
-    def __init__(self, model: Whisper, rules: TokenRules, n_slots: int, meter: Meter) -> None:
+
+Occupant = TypeVar("Occupant", bound=_Finishing)
+
+
+class RunningBatch(ABC, Generic[Occupant]):
+    """Chunks that take their steps together, at most `n_slots`. What one yields does not depend on the others.
+
+    A row that enters becomes the occupant of a slot of the cache, and a row again when it is done.
+    """
+
+    def __init__(self, model: Whisper, rules: TokenRules, n_slots: int, meter: Meter, *, n_beams: int = 1) -> None:
         self._decoder = model.decoder
         self._rules = rules
         self._n_slots = n_slots
-        self._rows: list[Row | None] = []  # row i has slot i of the cache; None: its row has left
-        self._cache = KVCache.allocate(model.dims, n_slots, model.dtype)
+        self._occupants: list[Occupant | None] = []  # occupant i has slot i of the cache; None: it has left
+        self._cache = KVCache.allocate(model.dims, n_slots, model.dtype, n_beams=n_beams)
+        self._n_beams = n_beams
         self._meter = meter
+
+    def fits(self, row: Row) -> bool:
+        """Whether this is the kind of batch for a row."""
+        return row.n_beams == self._n_beams
 
     @property
     def has_rows(self) -> bool:
-        return any(self._rows)
+        return any(occupant is not None for occupant in self._occupants)
 
     @property
     def has_room(self) -> bool:
-        return self._rows.count(None) + self._n_slots - len(self._rows) > 0
+        return self._occupants.count(None) + self._n_slots - len(self._occupants) > 0
 
     def enter(self, row: Row, cross: list[KeyValue]) -> None:
         """Run the prompt of a row, choose its first token, and give it a slot."""
         hidden, own = self._decoder.prefill(row.prompt, cross)
         at_start, at_end = self._decoder.logits(hidden[mx.array([row.start, len(row.prompt) - 1])])
         row.no_speech_prob = float(np.asarray(mx.softmax(at_start))[self._rules.no_speech])
-        logits = self._rules.first(at_end[None])
-        _record([row], _Step(_choose([row], logits, ahead=0), logits))
-        slot = self._rows.index(None) if None in self._rows else len(self._rows)
-        self._rows[slot : slot + 1] = [row]
+        occupant = self._begin(row, self._rules.first(at_end[None]))
+        slot = self._occupants.index(None) if None in self._occupants else len(self._occupants)
+        self._occupants[slot : slot + 1] = [occupant]
         self._cache.fill(slot, own, cross)
         self._cache.settle()
 
     def advance(self) -> list[Row]:
-        """Take steps until some row is done; those that are done leave.
+        """Take steps until some row is done; those that are done leave."""
+        occupants = self._close_ranks()
+        self._take_steps(occupants)
+        self._occupants = [None if occupant.done else occupant for occupant in occupants]
+        return [self._end(occupant) for occupant in occupants if occupant.done]
 
-        Each step is started before the one before it is read, unless the rules must see its tokens.
-        """
-        rows = self._close_ranks()
+    @abstractmethod
+    def _begin(self, row: Row, logits: mx.array) -> Occupant:
+        """The occupant for a row, after its first token: scores (1, n_vocab)."""
+
+    @abstractmethod
+    def _take_steps(self, occupants: list[Occupant]) -> None:
+        """Take steps with all occupants, in slots 0..n-1, until one of them is done."""
+
+    @abstractmethod
+    def _end(self, occupant: Occupant) -> Row:
+        """The row that a done occupant has become."""
+
+    def _close_ranks(self) -> list[Occupant]:
+        """Move the last occupants into empty slots, so that they stand in slots 0..n-1."""
+        occupants = self._occupants
+        while None in occupants:
+            last = occupants.pop()
+            if last is not None:
+                slot = occupants.index(None)
+                self._cache.move(len(occupants), slot)
+                occupants[slot] = last
+        self._cache.settle()
+        return [occupant for occupant in occupants if occupant is not None]
+
+    def _count_step(self, n_live: int) -> None:
+        self._meter.count("steps")
+        self._meter.count("live_rows", n_live * self._n_beams)
+        self._meter.count("rows", self._n_slots * self._n_beams)
+
+
+class Batch(RunningBatch[Row]):
+    """Rows that take the likeliest token each time, or a sampled one."""
+
+    def _begin(self, row: Row, logits: mx.array) -> Row:
+        _record([row], _Step(_choose([row], logits, ahead=0), logits))
+        return row
+
+    def _take_steps(self, rows: list[Row]) -> None:
+        """Each step is started before the one before it is read, unless the rules must see its tokens."""
         history = self._rules.history([row.tokens or [row.eot] for row in rows])
         step, ahead = self._start_step(rows, history, ahead=0), 0 if self._rules.needs_tokens else 1
         while not any(row.done for row in rows):
@@ -130,20 +187,9 @@ class Batch:
                 _record(rows, step)
             step = following
         _record(rows, step)
-        self._rows = [None if row.done else row for row in rows]
-        return [row for row in rows if row.done]
 
-    def _close_ranks(self) -> list[Row]:
-        """Move the last rows into empty slots, so that the rows stand in slots 0..n-1."""
-        rows = self._rows
-        while None in rows:
-            last = rows.pop()
-            if last is not None:
-                slot = rows.index(None)
-                self._cache.move(len(rows), slot)
-                rows[slot] = last
-        self._cache.settle()
-        return [row for row in rows if row is not None]
+    def _end(self, row: Row) -> Row:
+        return row
 
     def _start_step(self, rows: list[Row], history: History, *, ahead: int) -> _Step:
         """Start the step that follows the newest tokens of `history`, of which `ahead` are not yet in the rows."""
@@ -153,9 +199,7 @@ class Batch:
         logits = self._rules.next(logits, history, [row.tokens for row in rows])
         step = _Step(_choose(rows, logits, ahead=ahead), logits)
         mx.async_eval(step.tokens, step.logits)
-        self._meter.count("steps")
-        self._meter.count("live_rows", len(rows))
-        self._meter.count("rows", self._n_slots)
+        self._count_step(len(rows))
         return step
 
 
@@ -177,16 +221,21 @@ def _record(rows: list[Row], step: _Step) -> None:
 
 
 def run(
-    batch: Batch, waiting: deque[Row], encode: Callable[[Row], list[KeyValue]], meter: Meter, *, refill: bool = True
+    batch: RunningBatch[Any],
+    waiting: deque[Row],
+    encode: Callable[[Row], list[KeyValue]],
+    meter: Meter,
+    *,
+    refill: bool = True,
 ) -> Iterator[Row]:
     """Decode the rows that wait in a running batch, yielding each when it is done. More may be added meanwhile.
 
-    A waiting row enters as soon as a slot is free; with `refill` off, only when the whole batch is done. That is slower
-    and yields the same.
+    Ends when no row waits, or when the next is for another kind of batch. A waiting row enters as soon as a slot is
+    free; with `refill` off, only when the whole batch is done. That is slower and yields the same.
     """
-    while waiting or batch.has_rows:
+    while batch.has_rows or (waiting and batch.fits(waiting[0])):
         entering = refill or not batch.has_rows
-        while entering and waiting and batch.has_room:
+        while entering and waiting and batch.fits(waiting[0]) and batch.has_room:
             cross = encode(waiting[0])
             with meter.time("decode tokens"):
                 batch.enter(waiting.popleft(), cross)

@@ -12,12 +12,15 @@ the cache that a row attends to) depends on that row alone.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import mlx.core as mx
+import numpy as np
+import numpy.typing as npt
 from mlx import nn
 
 from whisperx.checkpoints import WhisperDimensions, sinusoids
-from whisperx.models.ops import attention, encoder_attention, encoder_gelu
+from whisperx.models.ops import attention, encoder_attention, encoder_gelu, gelu
 
 KeyValue = tuple[mx.array, mx.array]  # each (n, n_head, n_ctx, head_dim)
 
@@ -113,36 +116,41 @@ class DecoderBlock(nn.Module):
         q = attn.split_heads(linear(attn.query, y))
         x = x + linear(attn.out, merge_heads(attention(q, *cross)))
 
-        return x + linear(self.mlp2, nn.gelu(linear(self.mlp1, self.mlp_ln(x))))
+        return x + linear(self.mlp2, gelu(linear(self.mlp1, self.mlp_ln(x))))
 
 
 @dataclass
 class KVCache:
-    """Keys and values of the rows of a running batch, a slot each; preallocated and written in place.
+    """Keys and values of the chunks of a running batch, a slot each; preallocated and written in place.
 
-    Per layer a pair of arrays: `own` (n_slots, n_head, n_text_ctx, head_dim), `cross` (n_slots, n_head, n_audio_ctx,
-    head_dim).
+    Per layer a pair of arrays: `own` (n_slots, n_head, n_beams * n_text_ctx, head_dim), `cross` (n_slots, n_head,
+    n_audio_ctx, head_dim).
     """
 
     own: list[list[mx.array]]
     cross: list[list[mx.array]]
 
     @classmethod
-    def allocate(cls, dims: WhisperDimensions, n_slots: int, dtype: mx.Dtype) -> "KVCache":
+    def allocate(cls, dims: WhisperDimensions, n_slots: int, dtype: mx.Dtype, *, n_beams: int = 1) -> "KVCache":
         def pairs(length: int) -> list[list[mx.array]]:
             shape = (n_slots, dims.n_text_head, length, dims.n_text_state // dims.n_text_head)
             return [[mx.zeros(shape, dtype), mx.zeros(shape, dtype)] for _ in range(dims.n_text_layer)]
 
-        return cls(pairs(dims.n_text_ctx), pairs(dims.n_audio_ctx))
+        return cls(pairs(n_beams * dims.n_text_ctx), pairs(dims.n_audio_ctx))
+
+    @property
+    def capacity(self) -> int:
+        """How many tokens' keys and values a slot holds."""
+        return self.own[0][0].shape[2]
 
     def fill(self, slot: int, own: Sequence[KeyValue], cross: Sequence[KeyValue]) -> None:
-        """Put a row, its prompt's and its audio's keys and values, into a slot."""
+        """Put a chunk, its prompt's and its audio's keys and values, into a slot."""
         for arrays, new in zip([*self.own, *self.cross], [*own, *cross], strict=True):
             for array, part in zip(arrays, new, strict=True):
                 array[slot : slot + 1, :, : part.shape[2]] = part
 
     def move(self, source: int, target: int) -> None:
-        """Copy a row to another slot."""
+        """Copy a chunk to another slot."""
         for array in self._arrays():
             array[target : target + 1] = array[source : source + 1]
 
@@ -154,13 +162,20 @@ class KVCache:
         return [array for pair in (*self.own, *self.cross) for array in pair]
 
 
+class BeamKeys(NamedTuple):
+    """Where the beams of n chunks find their past: the slot of a chunk holds the keys of all its beams at every step.
+
+    They stay where they were written. A beam that goes on from another one sees what that one saw.
+    """
+
+    places: Sequence[int]  # (n,): where the keys of the new tokens go, one after the other
+    seen: npt.NDArray[np.bool_]  # (n, n_beams, capacity): what each beam attends to, its new token included
+
+
 class TextDecoder(nn.Module):
     def __init__(self, dims: WhisperDimensions, rows_per_tile: int) -> None:
         super().__init__()
         self.rows_per_tile = rows_per_tile
-        # A row attends to the first of these lengths of its cache that holds its position: few shapes, none of which
-        # depends on a neighbour.
-        self.cache_lengths = [length for length in (64, 128, 256) if length < dims.n_text_ctx] + [dims.n_text_ctx]
         self.token_embedding = nn.Embedding(dims.n_vocab, dims.n_text_state)
         self.positional_embedding = mx.zeros((dims.n_text_ctx, dims.n_text_state))
         self.blocks = [DecoderBlock(dims.n_text_state, dims.n_text_head) for _ in range(dims.n_text_layer)]
@@ -188,40 +203,78 @@ class TextDecoder(nn.Module):
             x = block(x, attend_own, key_value, self.rows_per_tile)
         return self.ln(x)[0], own
 
-    def step(self, tokens: mx.array, positions: Sequence[int], cache: KVCache) -> mx.array:
-        """One token of each row: tokens (n,) at `positions`, in slots 0..n-1 -> hidden states (n, n_text_state).
+    def step(
+        self, tokens: mx.array, positions: Sequence[int], cache: KVCache, beams: BeamKeys | None = None
+    ) -> mx.array:
+        """One token of each row of n chunks, in slots 0..n-1 at `positions` (n,) -> hidden states, one for each token.
+
+        tokens : (n * n_beams,), those of a chunk one after the other; a chunk has one row unless `beams` tells more
 
         The tokens' keys and values are written to the cache.
         """
-        n_rows = len(positions)
-        places, rows = mx.array(list(positions)), mx.arange(n_rows)
-        lengths = [next(length for length in self.cache_lengths if position < length) for position in positions]
-
-        x = (self.token_embedding(tokens) + self.positional_embedding[places])[:, None]  # (n, 1, n_text_state)
+        n_chunks = len(positions)
+        x = self.token_embedding(tokens.reshape(n_chunks, -1))  # (n, n_beams, n_text_state)
+        x = x + self.positional_embedding[mx.array(list(positions))][:, None]
+        first = mx.array(list(beams.places if beams else positions))[:, None]
+        chunks, places = mx.arange(n_chunks)[:, None], first + mx.arange(x.shape[1])  # (n, 1), (n, n_beams)
+        windows = _windows(beams or positions, cache.capacity)
         for block, own, (cross_k, cross_v) in zip(self.blocks, cache.own, cache.cross, strict=True):
 
             def attend_own(q: mx.array, k: mx.array, v: mx.array, own: list[mx.array] = own) -> mx.array:
-                own[0][rows, :, places] = k[:, :, 0]
-                own[1][rows, :, places] = v[:, :, 0]
-                return _attend_cache(q, own[0][:n_rows], own[1][:n_rows], places, lengths)
+                own[0][chunks, :, places] = k.swapaxes(1, 2)
+                own[1][chunks, :, places] = v.swapaxes(1, 2)
+                return _attend_windows(q, own[0][:n_chunks], own[1][:n_chunks], windows)
 
-            x = block(x, attend_own, (cross_k[:n_rows], cross_v[:n_rows]), self.rows_per_tile)
-        hidden: mx.array = self.ln(x)[:, 0]
-        return hidden
+            # The beams stand where a prompt has its tokens: all of them attend to one copy of keys.
+            x = block(x, attend_own, (cross_k[:n_chunks], cross_v[:n_chunks]), self.rows_per_tile)
+        hidden: mx.array = self.ln(x)
+        return hidden.reshape(-1, hidden.shape[-1])
 
     def logits(self, hidden: mx.array) -> mx.array:
         """Scores of every token, float32 (M, n_vocab), of hidden states (M, n_text_state)."""
         return tiled(self.token_embedding.as_linear, hidden, self.rows_per_tile).astype(mx.float32)
 
 
-def _attend_cache(q: mx.array, k: mx.array, v: mx.array, places: mx.array, lengths: Sequence[int]) -> mx.array:
-    """Attention of rows q (n, nh, 1, hs) to their own past: the keys at 0..place of each, in a window of its length."""
-    mixed = mx.zeros_like(q)
-    for length in sorted(set(lengths)):
-        seen = mx.arange(length) <= places[:, None]
-        window = attention(q, k[:, :, :length], v[:, :, :length], seen[:, None, None])
-        mine = mx.array([own == length for own in lengths])[:, None, None, None]
-        mixed = window if len(set(lengths)) == 1 else mx.where(mine, window, mixed)
+class _Window(NamedTuple):
+    """The first `length` keys of each slot, for those chunks whose past fits in, but in no shorter window.
+
+    There are few lengths, and a chunk's does not depend on its neighbours.
+    """
+
+    length: int
+    seen: mx.array  # (n, 1, n_beams, length)
+    is_theirs: mx.array  # (n, 1, 1, 1)
+
+
+_SHORTEST_WINDOW = 64
+
+
+def _windows(past: BeamKeys | Sequence[int], capacity: int) -> list[_Window]:
+    """The windows that chunks need whose rows see `past`: with one row each, the keys up to its position."""
+    if isinstance(past, BeamKeys):
+        n_keys = [place + past.seen.shape[1] for place in past.places]
+    else:
+        n_keys = [position + 1 for position in past]
+    lengths = [min(max(_SHORTEST_WINDOW, 1 << (n - 1).bit_length()), capacity) for n in n_keys]
+    if isinstance(past, BeamKeys):
+        seen = mx.array(past.seen[:, None, :, : max(lengths)])
+    else:
+        seen = mx.arange(max(lengths)) < mx.array(n_keys)[:, None, None, None]
+    return [
+        _Window(length, seen[..., :length], mx.array([own == length for own in lengths])[:, None, None, None])
+        for length in sorted(set(lengths))
+    ]
+
+
+def _attend_windows(q: mx.array, k: mx.array, v: mx.array, windows: list[_Window]) -> mx.array:
+    """Attention of q (n, nh, n_beams, hs) to keys and values (n, nh, capacity, hs), each chunk in its window."""
+
+    def attend(window: _Window) -> mx.array:
+        return attention(q, k[:, :, : window.length], v[:, :, : window.length], window.seen)
+
+    mixed = attend(windows[0])
+    for window in windows[1:]:
+        mixed = mx.where(window.is_theirs, attend(window), mixed)
     return mixed
 
 
