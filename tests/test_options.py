@@ -62,6 +62,9 @@ ARGUMENTS: dict[str, list[str]] = {
     "--max_new_tokens": ["--max_new_tokens", "50"],
     "--repetition_penalty": ["--repetition_penalty", "1.1"],
     "--no_repeat_ngram_size": ["--no_repeat_ngram_size", "3"],
+    "--beam_size": ["--beam_size", "3"],
+    "--patience": ["--patience", "2"],
+    "--length_penalty": ["--length_penalty", "0.5"],
     "--temperature": ["--temperature", "0.5"],
     "--temperature_increment_on_fallback": ["--temperature_increment_on_fallback", "None"],
     "--compression_ratio_threshold": ["--compression_ratio_threshold", "2"],
@@ -140,7 +143,7 @@ def test_the_page_of_the_command_is_up_to_date() -> None:
         ({"suppress_tokens": [-1, 5]}, {"suppress_tokens": (-1, 5)}),
         ({"suppress_tokens": []}, {"suppress_tokens": ()}),
         ({"suppress_tokens": None}, {"suppress_tokens": ()}),
-        ({"best_of": None}, {"best_of": 1}),
+        ({"best_of": None, "beam_size": None}, {"best_of": 1, "beam_size": 1}),
         ({"log_prob_threshold": None, "hotwords": "MLX"}, {"log_prob_threshold": None, "hotwords": "MLX"}),
         (WITHOUT_EFFECT, {}),
     ],
@@ -200,6 +203,10 @@ def test_a_value_that_cannot_be_used_is_an_option_error(name: str, value: object
         ({"temperatures": (0.0,)}, []),
         ({"temperatures": (0.0,), "seed": 1, "best_of": 3}, ["best_of", "seed"]),
         ({"temperatures": (1.0,), "seed": 1, "best_of": 3}, []),
+        ({"temperatures": (1.0,), "beam_size": 3, "patience": 2.0}, ["beam_size", "patience"]),
+        ({"beam_size": 1}, []),
+        ({"temperatures": (1.0,), "beam_size": 1, "patience": 2.0}, ["beam_size", "patience"]),
+        ({"beam_size": 1, "patience": 2.0, "length_penalty": 0.5}, ["patience", "length_penalty"]),
         ({"temperatures": (0.0,), "compression_ratio_threshold": 2.0}, ["compression_ratio_threshold"]),
     ],
 )
@@ -278,12 +285,14 @@ def only(*tokens: int) -> tuple[int, ...]:
 BASE = DecodingOptions(
     language="en",
     max_new_tokens=8,
+    beam_size=1,
     temperatures=(0.0,),
     best_of=1,
     compression_ratio_threshold=None,
     log_prob_threshold=None,
     no_speech_threshold=None,
 )
+MANY = replace(BASE, suppress_tokens=only(*range(20_000)))  # that are near to each other
 # For each option of the decoder: what it is tried with, and a value that changes the transcript.
 DECODER: dict[str, tuple[DecodingOptions, object]] = {
     "task": (BASE, "translate"),
@@ -299,6 +308,9 @@ DECODER: dict[str, tuple[DecodingOptions, object]] = {
     "repetition_penalty": (replace(BASE, suppress_tokens=only(*FEW)), 9.0),
     "no_repeat_ngram_size": (replace(BASE, suppress_tokens=only(*FEW)), 1),
     "max_new_tokens": (BASE, 3),
+    "beam_size": (MANY, 3),
+    "patience": (replace(MANY, beam_size=3), 3.0),
+    "length_penalty": (replace(MANY, beam_size=3), 0.0),
     "temperatures": (BASE, (1.0,)),
     "best_of": (replace(BASE, temperatures=(1.0,)), 3),
     "compression_ratio_threshold": (replace(BASE, temperatures=(0.0, 1.0)), 0.0),

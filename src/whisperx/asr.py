@@ -350,13 +350,16 @@ def idle_options(options: DecodingOptions) -> list[str]:
         (bool(options.prefix), ["hotwords"], "a prefix takes their place"),
         (len(options.temperatures) == 1, ["compression_ratio_threshold"], "there is no second temperature to try"),
         (max(options.temperatures) == 0, ["best_of", "seed"], "no temperature is above 0"),
+        (min(options.temperatures) > 0, ["beam_size", "patience", "length_penalty"], "no temperature is 0"),
+        (options.beam_size == 1, ["patience", "length_penalty"], "there is one beam"),
     ]
-    return [
-        f"{name} has no effect: {reason}"
+    idle = {
+        name: reason
         for is_idle, names, reason in reasons
         for name in names
         if is_idle and getattr(options, name) != getattr(default, name)
-    ]
+    }
+    return [f"{name} has no effect: {reason}" for name, reason in idle.items()]
 
 
 def _check_task(task: Task, model: Backend) -> None:

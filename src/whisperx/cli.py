@@ -114,6 +114,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--no_repeat_ngram_size", type=_count, default=0, metavar="N", help=help_)
 
     add = parser.add_argument_group("search").add_argument
+    help_ = "texts followed side by side at temperature 0; 1 or None: the likeliest token each time"
+    add("--beam_size", type=_candidates, default=5, metavar="N", help=help_)
+    help_ = "such a search is over when beam_size * patience texts have ended"
+    add("--patience", type=_above_0, default=1.0, metavar="X", help=help_)
+    help_ = "of which the best by log-probability / length ** length_penalty is kept; less: shorter texts"
+    add("--length_penalty", type=_any_number, default=1.0, metavar="X", help=help_)
     help_ = "0: the likeliest text; above: a sampled one, the wilder the higher"
     add("--temperature", type=_from_0, default=0.0, metavar="T", help=help_)
     help_ = "added, up to 1, while a text misses one of the next two thresholds; None: one try only"
