@@ -139,6 +139,7 @@ def test_the_page_of_the_command_is_up_to_date() -> None:
         ({"temperatures": 0.5}, {"temperatures": (0.5,)}),
         ({"temperatures": [0, 0.2]}, {"temperatures": (0.0, 0.2)}),
         ({"temperatures": (0.0, 1.0)}, {"temperatures": (0.0, 1.0)}),
+        ({"patience": 2, "beam_size": np.int64(3)}, {"patience": 2, "beam_size": 3}),
         ({"temperatures": np.array([0.0, 0.5])}, {"temperatures": (0.0, 0.5)}),
         ({"suppress_tokens": [-1, 5]}, {"suppress_tokens": (-1, 5)}),
         ({"suppress_tokens": []}, {"suppress_tokens": ()}),
@@ -184,6 +185,14 @@ def test_an_unknown_option_is_a_type_error_that_names_the_known(name: str, messa
         ("best_of", 0, "best_of is 1 or more, not 0"),
         ("temperatures", [], "temperatures is one or more numbers"),
         ("initial_prompt", [50364], r"initial_prompt is text or None, not \[50364\]"),
+        ("beam_size", "5", "beam_size is a whole number, not '5'"),
+        ("best_of", 2.5, "best_of is a whole number, not 2.5"),
+        ("patience", None, "patience is a number, not None"),
+        ("no_speech_threshold", "low", "no_speech_threshold is a number or None, not 'low'"),
+        ("without_timestamps", "False", "without_timestamps is True or False, not 'False'"),
+        ("temperatures", "hot", "temperatures is a list of numbers, not 'hot'"),
+        ("temperatures", None, "temperatures is a list of numbers, not None"),
+        ("suppress_tokens", "12", "suppress_tokens is a list of numbers, not '12'"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_an_option_error(name: str, value: object, message: str) -> None:

@@ -4,7 +4,9 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from numbers import Integral, Real
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
@@ -312,10 +314,9 @@ def decoding_options(asr_options: Mapping[str, Any], task: Task = "transcribe") 
     """The options that WhisperX's `asr_options` stand for.
 
     As there, `temperatures` is a number, a list or a tuple, and `suppress_tokens` a list; a search for None candidates
-    keeps one. Prompts are text, not token ids. Options in WITHOUT_EFFECT are taken; another value than the one there is
-    warned about.
+    keeps one. Prompts are text alone. Options in WITHOUT_EFFECT are taken; another value than that is warned about.
 
-    Raises TypeError for an unknown name, OptionError for a value out of its range.
+    Raises TypeError for an unknown name, OptionError for a value of another kind or out of its range.
     """
     known = {field.name for field in fields(DecodingOptions)} - {"task", "language"}
     values: dict[str, Any] = {}
@@ -330,16 +331,36 @@ def decoding_options(asr_options: Mapping[str, Any], task: Task = "transcribe") 
     return DecodingOptions(task=task, **values)
 
 
+_KINDS: dict[type, tuple[type, str]] = {
+    str: (str, "text"),
+    bool: (bool, "True or False"),
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    NoneType: (NoneType, "None"),
+}
+
+
 def _converted(name: str, value: Any) -> Any:
-    if name == "temperatures":
-        return (float(value),) if isinstance(value, int | float) else tuple(map(float, value))
-    if name == "suppress_tokens":
-        return tuple(value or ())
-    if name in ("best_of", "beam_size"):
-        return 1 if value is None else value
-    if name in ("initial_prompt", "hotwords", "prefix") and not isinstance(value, str | None):
-        raise OptionError(f"{name} is text or None, not {value!r}.")
+    if name in ("temperatures", "suppress_tokens"):
+        return _numbers(name, value)
+    if name in ("best_of", "beam_size") and value is None:
+        return 1
+    kind = get_type_hints(DecodingOptions)[name]
+    kinds = [_KINDS[part] for part in get_args(kind) or [kind]]
+    if not isinstance(value, tuple(accepted for accepted, _ in kinds)):
+        raise OptionError(f"{name} is {' or '.join(text for _, text in kinds)}, not {value!r}.")
     return value
+
+
+def _numbers(name: str, value: Any) -> tuple[float, ...]:
+    try:
+        if isinstance(value, str):
+            raise TypeError("text has items too, but they are no numbers")
+        if name == "suppress_tokens":
+            return tuple(map(int, value or ()))
+        return (float(value),) if isinstance(value, Real) else tuple(map(float, value))
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"{name} is a list of numbers, not {value!r}.") from error
 
 
 def idle_options(options: DecodingOptions) -> list[str]:
