@@ -198,14 +198,14 @@ def _likeliest_on_host(scores: npt.NDArray[np.float32], n: int) -> Candidates:
 
 
 def _likeliest_on_device(logits: mx.array, n: int) -> list[Candidates]:
-    normalizers = mx.logsumexp(logits, axis=-1, keepdims=True)
-    left, best = logits, []
+    left, tokens, scores = logits, [], []
     for _ in range(n):
-        best.append(mx.argmax(left, axis=-1, keepdims=True))
-        left = mx.put_along_axis(left, best[-1], mx.array(-np.inf), axis=-1)
-    tokens = mx.concatenate(best, axis=-1)
-    logprobs = np.asarray(mx.take_along_axis(logits, tokens, axis=-1) - normalizers)
+        tokens.append(mx.argmax(left, axis=-1, keepdims=True))
+        scores.append(mx.take_along_axis(left, tokens[-1], axis=-1))
+        left = mx.put_along_axis(left, tokens[-1], mx.array(-np.inf), axis=-1)
+    logprobs = mx.concatenate(scores, axis=-1) - mx.logsumexp(logits, axis=-1, keepdims=True)
+    found = np.asarray(mx.concatenate(tokens, axis=-1)).tolist(), np.asarray(logprobs).tolist()
     return [
         [(token, logprob) for token, logprob in zip(*row, strict=True) if logprob > -np.inf]
-        for row in zip(np.asarray(tokens).tolist(), logprobs.tolist(), strict=True)
+        for row in zip(*found, strict=True)
     ]
