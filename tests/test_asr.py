@@ -40,7 +40,7 @@ class Echo:
             DecodingResult(
                 text=f" {len(chunk) / SAMPLE_RATE:g} s",
                 tokens=(1, 2),
-                language=options.language,
+                language=options.language or ("de" if len(chunk) > 3 * SAMPLE_RATE else "fr"),
                 avg_logprob=-0.5,
                 no_speech_prob=0.25,
                 temperature=0.2,
@@ -125,6 +125,15 @@ def test_several_chunks_vote_where_the_first_is_unsure(heard, language, probabil
     result = load(backend).transcribe(AUDIO, chunk_size=5)
     assert (result["language"], result["language_probability"]) == (language, pytest.approx(probability))
     assert len(backend.asked_for_language) == 3
+
+
+def test_each_chunk_may_have_its_own_language():
+    backend = Echo()
+    result = load(backend, language="auto-chunk").transcribe(AUDIO, chunk_size=5)
+    assert not backend.asked_for_language
+    assert backend.options[0].language is None
+    assert [segment["language"] for segment in result["segments"]] == ["fr", "de", "fr"]
+    assert result["language"] == "de"  # 4.5 s of it, 3 s of the other
 
 
 def test_at_most_five_chunks_vote_spread_over_the_recording():

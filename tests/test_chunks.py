@@ -10,7 +10,6 @@ from whisperx.chunks import pack
 from whisperx.errors import OptionError
 from whisperx.schema import Span
 
-
 NOISE = np.random.default_rng(1).normal(0, 0.1, 7 * SAMPLE_RATE).astype(np.float32)
 
 

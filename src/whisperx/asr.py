@@ -34,6 +34,8 @@ from whisperx.vads import load_vad
 
 logger = logging.getLogger(__name__)
 
+LANGUAGE_OF_EACH_CHUNK = "auto-chunk"  # as the language: heard in each chunk by itself, for talk that changes languages
+
 # A language heard this clearly in the first chunk is the recording's; else several chunks vote.
 _SURE_LANGUAGE = 0.8
 _VOTING_CHUNKS = 5
@@ -99,7 +101,14 @@ class FasterWhisperPipeline:
         if not chunks:
             logger.warning("No active speech found in audio")
         reports = _Reports(
-            chunks, print_progress, combined_progress, verbose, progress_callback, on_segment, on_progress
+            chunks,
+            print_progress,
+            combined_progress,
+            verbose,
+            progress_callback,
+            on_segment,
+            on_progress,
+            tell_languages=code is None,
         )
         self.model.decode(
             [chunk.samples for chunk in chunks],
@@ -108,6 +117,7 @@ class FasterWhisperPipeline:
             on_result=reports.add,
             meter=meter,
         )
+        code = code or _spoken_most(chunks, reports.languages)
         return {"segments": reports.segments, "language": code, "language_probability": probability}
 
     @property
@@ -120,11 +130,13 @@ class FasterWhisperPipeline:
         samples = _samples(audio)
         return self._detect(pack(self.vad(samples), samples), samples)[0]
 
-    def _language(self, language: str | None, chunks: list[Chunk], samples: Audio) -> tuple[str, float]:
-        """Code and probability of the language to decode in; 1.0 where it is given."""
+    def _language(self, language: str | None, chunks: list[Chunk], samples: Audio) -> tuple[str | None, float]:
+        """Code and probability of the language to decode in; no code where each chunk has its own."""
         if not self.model.is_multilingual:
             return "en", 1.0
         name = language or self.preset_language
+        if name == LANGUAGE_OF_EACH_CHUNK:
+            return None, 1.0
         return (language_code(name), 1.0) if name else self._detect(chunks, samples)
 
     def _detect(self, chunks: list[Chunk], samples: Audio) -> tuple[str, float]:
@@ -139,6 +151,14 @@ class FasterWhisperPipeline:
         winner = max(votes, key=lambda code: votes[code])
         logger.info("Detected language: %s (%.2f) in %d chunks of speech", winner, votes[winner] / n_votes, n_votes)
         return winner, votes[winner] / n_votes
+
+
+def _spoken_most(chunks: list[Chunk], languages: dict[int, str]) -> str:
+    """The language of the longest part of the speech; English where nobody speaks."""
+    seconds: dict[str, float] = {}
+    for index, code in languages.items():
+        seconds[code] = seconds.get(code, 0.0) + chunks[index].end - chunks[index].start
+    return max(seconds, key=lambda code: seconds[code], default="en")
 
 
 def _spread(n: int, n_wanted: int) -> list[int]:
@@ -160,8 +180,11 @@ class _Reports:
         progress_callback: ProgressCallback,
         on_segment: Callable[[SingleSegment], None] | None,
         on_progress: Callable[[float, float], None] | None,
+        *,
+        tell_languages: bool,
     ) -> None:
         self.segments: list[SingleSegment] = []
+        self._tell_languages = tell_languages
         self._chunks = chunks
         self._results: dict[int, DecodingResult] = {}
         self._n_told = 0  # chunks whose segments are out
@@ -179,9 +202,15 @@ class _Reports:
         self._seconds += self._chunks[index].end - self._chunks[index].start
         self._tell_progress()
         while self._n_told in self._results:
-            for segment in _segments(self._chunks[self._n_told], self._results[self._n_told]):
-                self._tell_segment(segment)
+            result = self._results[self._n_told]
+            for segment in _segments(self._chunks[self._n_told], result):
+                self._tell_segment({**segment, "language": result.language} if self._tell_languages else segment)
             self._n_told += 1
+
+    @property
+    def languages(self) -> dict[int, str]:
+        """The language of each chunk that is decoded."""
+        return {index: result.language for index, result in self._results.items()}
 
     def _tell_progress(self) -> None:
         share = len(self._results) / len(self._chunks)
@@ -259,7 +288,7 @@ def load_model(
     compute_type : "default" (float16 on a GPU, float32 on a CPU), "float16", "bfloat16", "float32", "int8", "int4", or
         one of CTranslate2's names; docs/models.md has what each becomes
     asr_options : fields of `DecodingOptions` by name, but task and language; see `decoding_options`
-    language : of all recordings; None: detected for each
+    language : of all recordings; None: detected for each; "auto-chunk": for each chunk
     vad_model : any callable audio -> spans, in place of `vad_method`
     vad_method : "silero" or "none"
     vad_options : "vad_onset", "vad_offset" (probabilities between which speech starts and ends), "chunk_size" (seconds)
@@ -278,7 +307,7 @@ def load_model(
     if vad_model is not None:
         logger.info("Use manually assigned vad_model. vad_method is ignored.")
     vad = vad_model or load_vad(vad_method, onset=vad_settings.vad_onset, offset=vad_settings.vad_offset)
-    preset_language = language_code(language) if language else None
+    preset_language = language_code(language) if language and language != LANGUAGE_OF_EACH_CHUNK else language
     if model is None:
         folder = resolve(
             whisper_arch, download_root=download_root, local_files_only=local_files_only, token=use_auth_token
@@ -292,15 +321,13 @@ def load_model(
             threads=threads,
         )
     _check_task(options.task, model)
-    if not model.is_multilingual and preset_language not in (None, "en"):
+    if not model.is_multilingual and preset_language not in (None, "en", LANGUAGE_OF_EACH_CHUNK):
         logger.warning("%s is an English-only model but received %r; using English instead.", whisper_arch, language)
     return FasterWhisperPipeline(model, vad, options, preset_language, vad_settings.chunk_size)
 
 
 # Options of faster-whisper that nothing here can honour, and the values at which WhisperX leaves them.
 WITHOUT_EFFECT: dict[str, object] = {
-    "condition_on_previous_text": False,
-    "prompt_reset_on_temperature": 0.5,
     "multilingual": True,
     "word_timestamps": False,
     "prepend_punctuations": "\"'“¿([{-",

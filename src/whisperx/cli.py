@@ -97,10 +97,15 @@ def build_parser() -> argparse.ArgumentParser:
 
     add = parser.add_argument_group("text").add_argument
     add("--task", default="transcribe", choices=("transcribe", "translate"), help="translate: into English")
-    add("--language", type=_language, default=None, metavar="NAME", help="as German or de; None: detected")
+    help_ = "as German or de; None: detected; auto-chunk: detected in each chunk, for talk that changes languages"
+    add("--language", type=_language, default=None, metavar="NAME", help=help_)
     add("--initial_prompt", default=None, metavar="TEXT", help="as if said before each chunk: names, spelling, style")
     add("--hotwords", default=None, metavar="TEXT", help="words to expect in each chunk")
     add("--prefix", default=None, metavar="TEXT", help="as if each transcript began with it; voids --hotwords")
+    help_ = "go on from the text so far; chunks then wait for each other, which is slower"
+    add("--condition_on_previous_text", type=_boolean, default=False, metavar="BOOL", help=help_)
+    help_ = "but not from before a chunk that took a higher temperature than this"
+    add("--prompt_reset_on_temperature", type=_from_0, default=0.5, metavar="T", help=help_)
     add("--suppress_numerals", action="store_true", help="write numbers as words")
     add("--suppress_tokens", type=_tokens, default="-1", metavar="IDS", help="never decode these; -1: annotations")
     add("--suppress_blank", type=_boolean, default=True, metavar="BOOL", help="no chunk begins blank or stays empty")
@@ -440,6 +445,8 @@ def _tokens(text: str) -> tuple[int, ...]:
 def _language(text: str) -> str:
     from whisperx.tokenizer import language_code
 
+    if text.lower() == "auto-chunk":
+        return "auto-chunk"
     try:
         return language_code(text)
     except OptionError as error:

@@ -32,6 +32,7 @@ class SingleSegment(TypedDict):
     compression_ratio: NotRequired[float]
     temperature: NotRequired[float]
     tokens: NotRequired[list[int]]  # of this piece
+    language: NotRequired[str]  # of the chunk, where each was asked for its own
 
 
 class TranscriptionResult(TypedDict):
@@ -87,12 +88,14 @@ class DecodingOptions:
     """How chunks become text. `replace()` makes a variant."""
 
     task: Task = "transcribe"
-    language: str | None = None  # code, as "en"; None only for models that know English alone
+    language: str | None = None  # code, as "en"; None: heard in each chunk by itself
 
     # What stands before the transcript in every chunk.
     initial_prompt: str | None = None  # text that could have gone before: names, spelling, style
     hotwords: str | None = None  # words to expect; left out where there is a prefix
     prefix: str | None = None  # text that the transcript of each chunk begins with
+    condition_on_previous_text: bool = False  # the transcript so far, too; then chunks wait for each other: slower
+    prompt_reset_on_temperature: float = 0.5  # but not from before a chunk that took a higher temperature than this
 
     # Which tokens may come.
     without_timestamps: bool = True  # one segment for each chunk, as WhisperX; else segments by the model's timestamps

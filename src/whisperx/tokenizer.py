@@ -174,14 +174,17 @@ class Tokenizer:
             tokens.append(self.no_timestamps)
         return tuple(tokens)
 
-    def context(self, *, initial_prompt: str | None, hotwords: str | None, max_tokens: int) -> tuple[int, ...]:
-        """What goes before a transcript: startofprev, hotwords, and the end of the text before; nothing for neither.
+    def context(
+        self, *, initial_prompt: str | None, hotwords: str | None, max_tokens: int, text_before: Sequence[int] = ()
+    ) -> tuple[int, ...]:
+        """What goes before a transcript: startofprev, hotwords, and the end of the text before; nothing without any.
 
-        Each of the two is cut to `max_tokens`: hotwords at their end, the text before at its beginning.
+        The text before is the initial prompt and the tokens of the transcript so far. Hotwords are cut to `max_tokens`
+        at their end, the text before at its beginning.
         """
-        tokens = self.encode(" " + hotwords.strip())[:max_tokens] if hotwords else []
-        if initial_prompt:
-            tokens += self.encode(" " + initial_prompt.strip())[-max_tokens:]
+        expected = self.encode(" " + hotwords.strip())[:max_tokens] if hotwords else []
+        before = [*self.encode(" " + initial_prompt.strip()), *text_before] if initial_prompt else list(text_before)
+        tokens = expected + before[-max_tokens:]
         return (self.sot_prev, *tokens) if tokens else ()
 
     @cached_property

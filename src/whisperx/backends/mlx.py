@@ -4,7 +4,6 @@ import logging
 import re
 import sys
 import threading
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,23 +13,24 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from whisperx.audio import N_SAMPLES, SAMPLE_RATE, log_mel_spectrogram, pad_or_trim
+from whisperx.audio import N_SAMPLES, log_mel_spectrogram, pad_or_trim
 from whisperx.checkpoints import load_checkpoint
 from whisperx.errors import BackendError, OptionError
 from whisperx.models.blas import blas_in_use, set_blas_threads
+from whisperx.models.whisper.attempts import Attempts
 from whisperx.models.whisper.beam import BeamBatch
 from whisperx.models.whisper.compute_types import find_compute_type
 from whisperx.models.whisper.decoding import Batch, Row, RunningBatch, run
 from whisperx.models.whisper.filters import TokenRules
 from whisperx.models.whisper.loading import build_whisper
 from whisperx.models.whisper.model import KeyValue
-from whisperx.models.whisper.results import make_result, needs_fallback
 from whisperx.schema import Audio, DecodingOptions, DecodingResult, Meter
-from whisperx.tokenizer import Tokenizer, read_tokenizer
+from whisperx.tokenizer import read_tokenizer
 
 # How MLX says on Metal, CUDA and CPUs that an array does not fit, or a command's temporaries do not.
 _OUT_OF_MEMORY = re.compile(
-    "unable to allocate|attempting to allocate|resource limit|insufficient memory|out of memory|bad_alloc", re.IGNORECASE
+    "unable to allocate|attempting to allocate|resource limit|insufficient memory|out of memory|bad_alloc",
+    re.IGNORECASE,
 )
 
 logger = logging.getLogger(__name__)
@@ -94,13 +94,7 @@ class MlxBackend:
         if not self.is_multilingual:
             return "en", 1.0
         with self._on_device():
-            cross = self._encode(audio, Meter())
-            hidden, _ = self._model.decoder.prefill([self.tokenizer.sot], cross)
-            codes = list(self.tokenizer.language_tokens)
-            scores = self._model.decoder.logits(hidden)[0, mx.array(list(self.tokenizer.language_tokens.values()))]
-            probabilities = np.asarray(mx.softmax(scores))
-        best = int(probabilities.argmax())
-        return codes[best], float(probabilities[best])
+            return self._hear_language(self._encode(audio, Meter()))
 
     def decode(
         self,
@@ -127,16 +121,44 @@ class MlxBackend:
                 except (RuntimeError, MemoryError) as error:
                     n_slots = self._fewer_slots(n_slots, error)
                 self._encoded = None
-                mx.clear_cache()
+                if len(results) < len(chunks):
+                    mx.clear_cache()  # after `except`, for the error holds the arrays of the batch
         return [results[i] for i in range(len(chunks))]
 
     def _decode(
         self, missing: Sequence[int], chunks: Sequence[Audio], options: DecodingOptions, n_slots: int, meter: Meter
     ) -> Iterator[tuple[int, DecodingResult]]:
         """The results of the chunks of these indices, with the index, each as soon as it is there."""
-        attempts = _Attempts(self.tokenizer, options, self.dims.n_text_ctx, chunks)
-        waiting = deque(row for chunk in missing for row in attempts.rows(chunk, attempt=0))
-        for row in self._decode_rows(waiting, chunks, options, n_slots, meter):
+        if not options.condition_on_previous_text:
+            yield from self._decode_together(missing, chunks, options, n_slots, meter)
+            return
+        text_before: list[int] = []
+        for chunk in missing:  # each waits for the one before: nothing to batch
+            for _, result in self._decode_together([chunk], chunks, options, 1, meter, text_before):
+                # What took a high temperature may be wrong, and would lead the next chunk astray.
+                is_wild = result.temperature > options.prompt_reset_on_temperature
+                text_before = [] if is_wild else [*text_before, *result.tokens]
+                yield chunk, result
+
+    def _decode_together(
+        self,
+        missing: Sequence[int],
+        chunks: Sequence[Audio],
+        options: DecodingOptions,
+        n_slots: int,
+        meter: Meter,
+        text_before: Sequence[int] = (),
+    ) -> Iterator[tuple[int, DecodingResult]]:
+        attempts = Attempts(self.tokenizer, options, self.dims.n_text_ctx, chunks, text_before)
+        waiting = deque(row for chunk in missing for row in attempts.rows(chunk))
+
+        def encode(row: Row) -> list[KeyValue]:
+            cross = self._encode(chunks[row.chunk], meter)
+            if not row.prompt:
+                attempts.address(row, self._hear_language(cross)[0])
+            return cross
+
+        for row in self._decode_rows(waiting, encode, options, n_slots, meter):
             meter.count("tokens", len(row.tokens))
             result = attempts.judge(row)
             if isinstance(result, DecodingResult):
@@ -165,22 +187,33 @@ class MlxBackend:
         return self._max_slots
 
     def _decode_rows(
-        self, waiting: deque[Row], chunks: Sequence[Audio], options: DecodingOptions, n_slots: int, meter: Meter
+        self,
+        waiting: deque[Row],
+        encode: Callable[[Row], list[KeyValue]],
+        options: DecodingOptions,
+        n_slots: int,
+        meter: Meter,
     ) -> Iterator[Row]:
         """Decode the rows that wait, and those that are added meanwhile.
 
         Rows with beams and rows without wait for each other: one batch at a time, for the sake of memory.
         """
         rules = TokenRules(self.tokenizer, options)
+
         def new_batch() -> RunningBatch[Any]:
             if waiting[0].n_beams > 1:
                 return BeamBatch(self._model, rules, n_slots, meter, options)
             return Batch(self._model, rules, n_slots, meter)
 
         while waiting:
-            yield from run(
-                new_batch(), waiting, lambda row: self._encode(chunks[row.chunk], meter), meter, refill=self._refill
-            )
+            yield from run(new_batch(), waiting, encode, meter, refill=self._refill)
+
+    def _hear_language(self, cross: list[KeyValue]) -> tuple[str, float]:
+        codes, tokens = zip(*self.tokenizer.language_tokens.items(), strict=True)
+        hidden, _ = self._model.decoder.prefill([self.tokenizer.sot], cross)
+        probabilities = np.asarray(mx.softmax(self._model.decoder.logits(hidden)[0, mx.array(tokens)]))
+        best = int(probabilities.argmax())
+        return codes[best], float(probabilities[best])
 
     def _encode(self, audio: Audio, meter: Meter) -> list[KeyValue]:
         """Keys and values of one chunk, always alone and always 30 s long, so that its neighbours cannot matter."""
@@ -197,91 +230,6 @@ class MlxBackend:
             mx.eval(cross)
         self._encoded = (audio, cross)
         return cross
-
-
-class _Attempts:
-    """The temperatures of each chunk: which rows to decode, and what to do with those that are done.
-
-    A chunk whose transcript will not do waits at the end of the line for its next temperature; the others go on.
-    """
-
-    def __init__(
-        self, tokenizer: Tokenizer, options: DecodingOptions, n_text_ctx: int, chunks: Sequence[Audio]
-    ) -> None:
-        self._tokenizer = tokenizer
-        self._options = options
-        self._chunks = chunks
-        self._prompt = whole_prompt(tokenizer, options, n_text_ctx)
-        room = n_text_ctx - len(self._prompt)
-        self._max_new_tokens = min(options.max_new_tokens or room, room)
-        self._finished: dict[int, list[Row]] = {}
-
-    def rows(self, chunk: int, attempt: int) -> list[Row]:
-        temperature = self._options.temperatures[attempt]
-        return [
-            Row(
-                chunk,
-                self._prompt,
-                self._tokenizer.sot,
-                self._tokenizer.eot,
-                self._max_new_tokens,
-                temperature,
-                attempt,
-                self._key(chunk, attempt, sample) if temperature else 0,
-                1 if temperature else self._options.beam_size,
-            )
-            for sample in range(self._options.best_of if temperature else 1)
-        ]
-
-    def judge(self, row: Row) -> DecodingResult | list[Row]:
-        """The result of the row's chunk; or the rows that are to be decoded for it, none while others are under way."""
-        finished = self._finished.setdefault(row.chunk, [])
-        finished.append(row)
-        if len(finished) < (self._options.best_of if row.temperature else 1):
-            return []
-        del self._finished[row.chunk]
-        # Of equal ones the first sampled, whichever was done first.
-        best = max(sorted(finished, key=lambda row: row.key), key=lambda row: row.avg_logprob)
-        result = self._result(best)
-        if row.attempt + 1 < len(self._options.temperatures) and needs_fallback(self._options, result):
-            return self.rows(row.chunk, row.attempt + 1)
-        return result
-
-    def _result(self, row: Row) -> DecodingResult:
-        return make_result(
-            self._tokenizer,
-            self._options,
-            row.tokens,
-            language=self._options.language or "en",
-            avg_logprob=row.avg_logprob,
-            no_speech_prob=row.no_speech_prob,
-            temperature=row.temperature,
-            duration=len(self._chunks[row.chunk]) / SAMPLE_RATE,
-        )
-
-    def _key(self, chunk: int, attempt: int, sample: int) -> int:
-        """Random numbers follow from the sound, not from its place, so that order and neighbours do not matter."""
-        sound = zlib.crc32(np.ascontiguousarray(self._chunks[chunk]).data)
-        return int(np.random.SeedSequence([self._options.seed, sound, attempt, sample]).generate_state(1)[0])
-
-
-def whole_prompt(tokenizer: Tokenizer, options: DecodingOptions, n_text_ctx: int) -> tuple[int, ...]:
-    """What stands before the transcript of each chunk: context, start of transcript, prefix.
-
-    As in faster-whisper: hotwords, initial prompt and prefix take less than half of the text context each, and a prefix
-    makes hotwords void.
-    """
-    longest = n_text_ctx // 2 - 1
-    hotwords = None if options.prefix else options.hotwords
-    context = tokenizer.context(initial_prompt=options.initial_prompt, hotwords=hotwords, max_tokens=longest)
-    start = tokenizer.prompt(options.language, options.task, without_timestamps=options.without_timestamps)
-    prefix = tokenizer.encode(" " + options.prefix.strip())[:longest] if options.prefix else []
-    prompt = (*context, *start, *prefix)
-    if len(prompt) >= n_text_ctx:
-        raise OptionError(
-            f"initial_prompt, hotwords and prefix take {len(prompt)} tokens; at most {n_text_ctx - 1} fit."
-        )
-    return prompt
 
 
 def find_device(name: str, index: int = 0) -> mx.Device:

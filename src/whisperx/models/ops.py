@@ -30,7 +30,7 @@ def encoder_attention(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
 
 
 def gelu(x: mx.array) -> mx.array:
-    """x * Phi(x), the exact GELU. Not compiled as MLX's own: what threads compile makes a process abort when it ends."""
+    """x * Phi(x), the exact GELU. MLX's own is compiled, and what threads compile aborts a process when it ends."""
     return x * (1 + mx.erf(x * math.sqrt(0.5))) * 0.5
 
 
