@@ -376,6 +376,7 @@ def test_wrong_usage_is_status_2_and_says_what_is_wrong(
         ("--language=GERMAN", "language", "de"),
         ("--language=Haitian Creole", "language", "ht"),
         ("--language=castilian", "language", "es"),
+        ("--language=Auto-Chunk", "language", "auto-chunk"),
         ("--model_cache_only=TRUE", "model_cache_only", True),
         ("--model_cache_only=1", "model_cache_only", True),
         ("--print_progress=false", "print_progress", False),

@@ -209,6 +209,8 @@ def test_a_value_that_cannot_be_used_is_an_option_error(name: str, value: object
         ({"max_initial_timestamp": 1.0}, ["max_initial_timestamp"]),
         ({"max_initial_timestamp": 1.0, "without_timestamps": False}, []),
         ({"hotwords": "MLX", "prefix": "And"}, ["hotwords"]),
+        ({"prompt_reset_on_temperature": 0.1}, ["prompt_reset_on_temperature"]),
+        ({"prompt_reset_on_temperature": 0.1, "condition_on_previous_text": True}, []),
         ({"hotwords": "MLX"}, []),
         ({"prefix": "And"}, []),
         ({"temperatures": (0.0,)}, []),

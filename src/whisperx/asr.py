@@ -395,6 +395,7 @@ def idle_options(options: DecodingOptions) -> list[str]:
     default = DecodingOptions()
     reasons = [
         (options.without_timestamps, ["max_initial_timestamp"], "without_timestamps is on"),
+        (not options.condition_on_previous_text, ["prompt_reset_on_temperature"], "the text before is not given"),
         (bool(options.prefix), ["hotwords"], "a prefix takes their place"),
         (len(options.temperatures) == 1, ["compression_ratio_threshold"], "there is no second temperature to try"),
         (max(options.temperatures) == 0, ["best_of", "seed"], "no temperature is above 0"),
