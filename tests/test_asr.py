@@ -134,6 +134,7 @@ def test_each_chunk_may_have_its_own_language():
     assert backend.options[0].language is None
     assert [segment["language"] for segment in result["segments"]] == ["fr", "de", "fr"]
     assert result["language"] == "de"  # 4.5 s of it, 3 s of the other
+    assert "language_probability" not in result
 
 
 def test_at_most_five_chunks_vote_spread_over_the_recording():

@@ -117,7 +117,8 @@ class FasterWhisperPipeline:
             on_result=reports.add,
             meter=meter,
         )
-        code = code or _spoken_most(chunks, reports.languages)
+        if code is None:
+            return {"segments": reports.segments, "language": _spoken_most(chunks, reports.languages)}
         return {"segments": reports.segments, "language": code, "language_probability": probability}
 
     @property

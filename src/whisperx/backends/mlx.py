@@ -111,7 +111,7 @@ class MlxBackend:
             return []
         results: dict[int, DecodingResult] = {}
         with self._on_device():
-            n_slots = min(batch_size, len(chunks), self._max_slots)
+            n_slots = 1 if options.condition_on_previous_text else min(batch_size, len(chunks), self._max_slots)
             while len(results) < len(chunks):
                 missing = [chunk for chunk in range(len(chunks)) if chunk not in results]
                 try:
@@ -134,7 +134,7 @@ class MlxBackend:
             return
         text_before: list[int] = []
         for chunk in missing:  # each waits for the one before: nothing to batch
-            for _, result in self._decode_together([chunk], chunks, options, 1, meter, text_before):
+            for _, result in self._decode_together([chunk], chunks, options, n_slots, meter, text_before):
                 # What took a high temperature may be wrong, and would lead the next chunk astray.
                 is_wild = result.temperature > options.prompt_reset_on_temperature
                 text_before = [] if is_wild else [*text_before, *result.tokens]
