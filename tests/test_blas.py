@@ -202,5 +202,9 @@ def test_a_row_keeps_its_bits_among_any_others_and_with_any_number_of_threads(in
 
 
 @needs_mkl
+@pytest.mark.skipif(
+    sys.platform == "linux" and "GenuineIntel" not in Path("/proc/cpuinfo").read_text(),
+    reason="known of MKL on Intel's processors",
+)
 def test_without_the_reproducible_mode_it_would_not() -> None:
     assert len(answer(PRODUCTS, MKL_ENABLE_INSTRUCTIONS="AVX2", MKL_CBWR="AUTO")) > 1
