@@ -17,6 +17,8 @@ from whisperx.backends.mlx import MlxBackend
 from whisperx.checkpoints import Quantization, load_checkpoint
 from whisperx.convert import convert, main
 from whisperx.errors import OptionError
+from whisperx.hub import MODELS
+from whisperx.models.whisper.compute_types import COMPUTE_TYPES
 from whisperx.schema import DecodingOptions, Meter
 
 OPTIONS = DecodingOptions(language="en", max_new_tokens=12, temperatures=(0.0,))
@@ -166,3 +168,11 @@ def test_a_missing_model_is_an_error_of_one_line(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr == f"error: no such model folder or file: {tmp_path / 'none'}\n"
+
+
+def test_the_documentation_lists_every_model_and_compute_type():
+    page = (Path(__file__).parents[1] / "docs/models.md").read_text("utf-8")
+    for name, repository in MODELS.items():
+        assert f"| `{name}` | [{repository}](https://huggingface.co/{repository}) |" in page
+    for name in COMPUTE_TYPES:
+        assert f"`{name}`" in page
