@@ -161,7 +161,7 @@ def test_a_beam_sees_the_prompt_its_ancestors_and_its_own_new_token():
 def scores() -> np.ndarray:
     scores = np.random.default_rng(0).standard_normal((5, 51865)).astype(np.float32)
     scores[1, :50364] = -np.inf  # only timestamps are left
-    scores[2] = np.round(scores[2])  # full of equals
+    scores[2] = np.round(scores[2] / 2)  # many equals at the top
     scores[3, 1:] = -np.inf
     scores[4, -1] = 9  # in no block
     return scores
@@ -178,7 +178,7 @@ def test_the_likeliest_tokens_are_those_of_sorting_all(scores, where, n):
         logprobs = row - np.logaddexp.reduce(row.astype(np.float64))
         expected = [token for token in np.lexsort((np.arange(len(row)), -row))[:n] if row[token] > -np.inf]
         assert [token for token, _ in found] == expected
-        np.testing.assert_allclose([logprob for _, logprob in found], logprobs[expected], atol=2e-4)
+        np.testing.assert_allclose([logprob for _, logprob in found], logprobs[expected], atol=1e-3)
 
 
 @pytest.fixture(scope="module")
