@@ -79,6 +79,12 @@ def test_mkl_of_its_wheel_is_used_unless_told_otherwise() -> None:
 
 
 @needs_mkl
+def test_the_engine_has_a_fast_blas_whatever_is_imported_first() -> None:
+    answer = "import whisperx.backends.mlx as engine; print(engine.blas_in_use())"
+    assert run(answer).stdout.startswith("MKL")
+
+
+@needs_mkl
 def test_mlx_really_calls_the_library_that_is_named() -> None:
     """MKL prints a line for each call when asked to."""
     assert "MKL_VERBOSE SGEMM(N,N,300,300,300" in run(ANSWER, MKL_VERBOSE="1").stdout

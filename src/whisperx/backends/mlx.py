@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import whisperx.models  # noqa: F401 before MLX, which takes the BLAS that is loaded by then
+
+# isort: split
 import mlx.core as mx
 import numpy as np
 
