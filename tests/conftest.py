@@ -3,6 +3,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import whisperx.models  # noqa: F401 - before anything imports MLX, so that its BLAS is ours
+
 settings.register_profile("suite", deadline=None, max_examples=60)  # a slow machine is no failure
 settings.load_profile("suite")
 

@@ -9,20 +9,23 @@ from mlx.utils import tree_unflatten
 
 from whisperx.checkpoints import Checkpoint, Quantization, WhisperDimensions
 from whisperx.checkpoints.tensors import Array
+from whisperx.models.blas import blas_in_use
 from whisperx.models.whisper.model import Whisper
 
 logger = logging.getLogger(__name__)
 
 # Rows of one matrix product of the decoder (see models.whisper.model). Up to 16 rows cost a CPU or a Mac little more
-# than one; a data-centre GPU does 64 in the time of one.
-ROWS_PER_TILE_CPU = 16
+# than one; a data-centre GPU does 64 in the time of one. With 16, OpenBLAS on processors without AVX-512 gives a row
+# other bits in other places of a tile; with 8 every BLAS of docs/cpu.md gives the same, and MKL does for any number.
+ROWS_PER_TILE_MKL = 16
+ROWS_PER_TILE_CPU = 8
 ROWS_PER_TILE_METAL = 16
 ROWS_PER_TILE_CUDA = 64
 
 
 def default_rows_per_tile() -> int:
     if mx.default_device() == mx.cpu:
-        return ROWS_PER_TILE_CPU
+        return ROWS_PER_TILE_MKL if blas_in_use().startswith("MKL") else ROWS_PER_TILE_CPU
     return ROWS_PER_TILE_METAL if mx.metal.is_available() else ROWS_PER_TILE_CUDA
 
 
