@@ -68,13 +68,17 @@ def main() -> None:
     parser.add_argument("--batch_sizes", default="1,4,8,16", type=lambda text: [int(n) for n in text.split(",")])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--beam_size", type=int, default=1)
     parser.add_argument("--references", type=Path)
     args = parser.parse_args()
 
     files = recordings(args.audio)
     audio = joined(files)
     seconds = len(audio) / SAMPLE_RATE
-    pipeline = load_model(args.model, device=args.device)
+    # One try for each chunk: how many need another depends on the recordings.
+    pipeline = load_model(
+        args.model, device=args.device, asr_options={"beam_size": args.beam_size, "temperatures": 0.0}
+    )
     print(f"{len(files)} recordings, {seconds:.0f} s, model {args.model}, {platform.platform()}, {versions()}")
 
     for size in args.batch_sizes:
@@ -111,7 +115,14 @@ def main() -> None:
             f"{size:>5} {wall:>8.2f} {row['times_real_time']:>11.1f} {row['speed_up']:>8.2f} "
             f"{row['identical']!s:>9} {row['occupancy']:>9.0%}  {shares}"
         )
-    summary = {"audio_seconds": round(seconds, 1), "model": str(args.model), "versions": versions(), "runs": table}
+    summary = {
+        "audio_seconds": round(seconds, 1),
+        "model": str(args.model),
+        "device": pipeline.device,
+        "beam_size": args.beam_size,
+        "versions": versions(),
+        "runs": table,
+    }
     if args.references:
         summary["word_error_rate"] = round(word_error_rate(first, files, args.references), 4)
         print(f"word error rate {summary['word_error_rate']:.1%}")
