@@ -41,7 +41,7 @@ def texts_of_theirs(model: whisper.Whisper, chunks: list[Audio], beam_size: int,
         sample_len=max_new_tokens,
         fp16=False,
     )
-    return [result.text for mel in mels.split(4) for result in whisper.decode(model, mel, options)]
+    return [whisper.decode(model, mel, options).text for mel in mels]  # its beams want one recording at a time
 
 
 def main() -> None:
