@@ -43,6 +43,54 @@ class TranscriptionResult(TypedDict):
     language_probability: NotRequired[float]  # 1 where the language was given
 
 
+class SingleWordSegment(TypedDict):
+    """A word and when it is said. WhisperX leaves `start`, `end` and `score` out where it finds no time."""
+
+    word: str
+    start: NotRequired[float]
+    end: NotRequired[float]
+    score: NotRequired[float]  # mean probability of its characters, or of its tokens
+    speaker: NotRequired[str]
+
+
+class SingleCharSegment(TypedDict):
+    """A character and when it is said."""
+
+    char: str
+    start: NotRequired[float]
+    end: NotRequired[float]
+    score: NotRequired[float]
+
+
+class SingleAlignedSegment(TypedDict):
+    """A sentence with its words."""
+
+    start: float
+    end: float
+    text: str
+    words: list[SingleWordSegment]
+    chars: NotRequired[list[SingleCharSegment] | None]
+    avg_logprob: NotRequired[float]
+    speaker: NotRequired[str]
+
+
+class AlignedTranscriptionResult(TypedDict):
+    """The result of one recording with word times; `word_segments` holds the very dicts of the segments' words."""
+
+    segments: list[SingleAlignedSegment]
+    word_segments: list[SingleWordSegment]
+    language: NotRequired[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """When a speaker speaks, in seconds."""
+
+    start: float
+    end: float
+    speaker: str
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """Where somebody speaks, in seconds."""
