@@ -17,6 +17,7 @@ import numpy.typing as npt
 from whisperx.errors import OptionError
 
 Audio: TypeAlias = npt.NDArray[np.float32]  # (n_samples,), 16 kHz mono, in [-1, 1]
+Emission: TypeAlias = npt.NDArray[np.float32]  # (n_frames, n_labels), log-probabilities
 Task: TypeAlias = Literal["transcribe", "translate"]
 ProgressCallback: TypeAlias = Callable[[float], None] | None  # called with 0..100
 
@@ -247,3 +248,25 @@ class Vad(Protocol):
     """Anything that finds speech: audio float32 `(n_samples,)` at 16 kHz -> spans in time order, not overlapping."""
 
     def __call__(self, audio: Audio) -> list[Span]: ...
+
+
+class AlignModel(Protocol):
+    """A network that hears which character is said when (CTC): what `whisperx.alignment` asks of one.
+
+    Its labels (metadata["dictionary"], character -> column) do not belong to it: columns are all it knows.
+    """
+
+    @property
+    def frame_seconds(self) -> float:
+        """Time from one frame to the next: frame i stands for i * frame_seconds to (i + 1) * frame_seconds."""
+
+    def emissions(self, audio: Sequence[Audio], batch_size: int, *, compat: bool = False) -> list[Emission]:
+        """Log-probabilities of the labels in each frame of each recording, in the order of `audio`.
+
+        audio : float32 (n_samples,), 16 kHz mono, in any mix of lengths; each at least 400 samples and, since memory
+            grows with the square of the length, seldom more than 30 s: the caller cuts longer ones.
+        batch_size : how many recordings are computed at a time; changes speed and memory, never the results.
+        compat : audio goes in as WhisperX lets it go in, which does not normalise it for models that want it so.
+
+        Returns one float32 (n_frames, n_labels) for each recording, without frames of padding.
+        """
