@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from whisperx.errors import ModelNotFoundError
@@ -48,7 +50,6 @@ _CTRANSLATE2_ORIGINS = {
     "nyrahealth/faster_CrisperWhisper": "nyrahealth/CrisperWhisper",
 }
 
-SETTINGS_FILES = ("config.json", "generation_config.json", "tokenizer.json")
 # Downloaded is the first that a repository has, in the order in which `checkpoints` looks for them.
 WEIGHT_FILES = (
     "model.safetensors",
@@ -60,6 +61,18 @@ WEIGHT_FILES = (
 )
 
 
+@dataclass(frozen=True)
+class Files:
+    """Which files of a repository make a model. Others are never downloaded."""
+
+    required: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()  # one of these too: the first that the repository has, with its shards
+
+
+WHISPER_FILES = Files(("config.json",), ("generation_config.json", "tokenizer.json"), WEIGHT_FILES)
+
+
 def resolve(
     model: str | os.PathLike[str],
     *,
@@ -67,12 +80,10 @@ def resolve(
     local_files_only: bool = False,
     token: str | None = None,
 ) -> Path:
-    """The local folder or weights file of a model, downloaded first where it must be.
+    """The local folder or weights file of a Whisper model, downloaded first where it must be.
 
-    model : a folder or file, a name of `MODELS`, or `owner/name` on the Hugging Face Hub, tried in this order
-    download_root : where downloads are kept; the Hub's own cache when None
-    local_files_only : never ask the network. A model that was downloaded completely is used without asking anyway.
-    token : for private and gated repositories; default HF_TOKEN, HUGGINGFACE_TOKEN, or the login of `hf auth login`
+    model : a folder or file, a name of `MODELS`, or `owner/name` on the Hugging Face Hub, tried in this order;
+    the other arguments are those of `fetch`.
 
     Raises ModelNotFoundError when there is no such model, or when it is not here and cannot be downloaded.
     """
@@ -81,11 +92,46 @@ def resolve(
         return path
     if not isinstance(model, str) or _looks_like_a_path(model):
         raise ModelNotFoundError(f"no such model folder or file: {model}")
-    repository = _repository(model)
-    folder = _cached(repository, download_root)
+    return fetch(
+        _repository(model),
+        WHISPER_FILES,
+        called=model,
+        download_root=download_root,
+        local_files_only=local_files_only,
+        token=token,
+    )
+
+
+def fetch(
+    repository: str,
+    files: Files,
+    *,
+    called: str | None = None,
+    download_root: str | None = None,
+    local_files_only: bool = False,
+    token: str | None = None,
+) -> Path:
+    """The local folder with `files` of a repository of the Hub, of any kind of model; downloaded unless it is here.
+
+    repository : owner/name
+    called : what people call the model, where that is another name
+    download_root : where downloads are kept; the Hub's own cache when None
+    local_files_only : never ask the network. A model that was downloaded completely is used without asking anyway.
+    token : for private and gated repositories; default HF_TOKEN, HUGGINGFACE_TOKEN, or the login of `hf auth login`
+
+    Raises ModelNotFoundError when there is no such repository, or when it is not here and cannot be downloaded.
+    """
+    called = called or repository
+    folder = cached(repository, files, download_root)
     if folder is None and local_files_only:
-        raise ModelNotFoundError(_advice(f"model {model!r} is not on this machine", repository))
-    return folder or _download(model, repository, download_root, token)
+        raise ModelNotFoundError(_advice(f"model {called!r} is not on this machine", repository))
+    return folder or _download(called, repository, files, download_root, token)
+
+
+def first_token(*tokens: str | bool | None) -> str | None:
+    """The token among what `token`, `use_auth_token` and `hf_token` were given; True, as libraries took it once, is
+    the token of the environment or the login."""
+    return next((token for token in tokens if isinstance(token, str) and token), None)
 
 
 def _looks_like_a_path(model: str) -> bool:
@@ -105,26 +151,30 @@ def _repository(model: str) -> str:
     )
 
 
-def _cached(repository: str, download_root: str | None) -> Path | None:
-    """The folder of a model that was downloaded completely, found without a request."""
+def cached(repository: str, files: Files, download_root: str | None = None) -> Path | None:
+    """The folder of a model that was downloaded completely, found without a request; None where there is none."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         folder = snapshot_download(
-            repository, cache_dir=download_root, local_files_only=True, allow_patterns=list(SETTINGS_FILES)
+            repository, cache_dir=download_root, local_files_only=True, allow_patterns=list(files.required)
         )
     except LocalEntryNotFoundError:
         return None
     except HFValidationError as error:
         raise ModelNotFoundError(f"{repository!r} is no folder here and cannot be a repository: {error}") from error
-    return Path(folder) if _is_complete(Path(folder)) else None
+    return Path(folder) if _is_complete(Path(folder), files) else None
 
 
-def _is_complete(folder: Path) -> bool:
+def _is_complete(folder: Path, files: Files) -> bool:
     """Whether a snapshot has its settings and all its weights: one that was interrupted has only some files."""
-    weights = next((folder / name for name in WEIGHT_FILES if (folder / name).exists()), None)
-    if weights is None or not (folder / "config.json").exists():
+    if not all((folder / name).exists() for name in files.required):
+        return False
+    if not files.weights:
+        return True
+    weights = next((folder / name for name in files.weights if (folder / name).exists()), None)
+    if weights is None:
         return False
     if weights.suffix != ".json":
         return True
@@ -135,41 +185,42 @@ def _is_complete(folder: Path) -> bool:
         return False  # an index that makes no sense is downloaded again
 
 
-def _download(model: str, repository: str, download_root: str | None, token: str | None) -> Path:
+def _download(called: str, repository: str, files: Files, download_root: str | None, token: str | None) -> Path:
     from huggingface_hub import HfApi, snapshot_download
 
     token = token or os.environ.get("HF_TOKEN") or os.environ.get("HUGGINGFACE_TOKEN")
     try:
         # Not list_repo_files: without a network it retries for 23 s.
         siblings = HfApi(token=token).model_info(repository).siblings or []
-        weights = _choose_weights(repository, [file.rfilename for file in siblings])
+        wanted = _choose(repository, files, [file.rfilename for file in siblings])
         logger.info("downloading %s", repository)
-        folder = snapshot_download(
-            repository, cache_dir=download_root, token=token, allow_patterns=[*SETTINGS_FILES, *weights]
-        )
+        folder = snapshot_download(repository, cache_dir=download_root, token=token, allow_patterns=wanted)
     except ModelNotFoundError:
         raise
     except Exception as error:  # of the Hub's client and of the HTTP library under it, which differs by version
-        raise ModelNotFoundError(_explain(error, model, repository)) from error
+        raise ModelNotFoundError(_explain(error, called, repository)) from error
     return Path(folder)
 
 
-def _choose_weights(repository: str, files: list[str]) -> list[str]:
-    """Names and patterns of the one set of weights to download."""
-    name = next((name for name in WEIGHT_FILES if name in files), None)
-    if name is None:
-        found = "a CTranslate2 model" if "model.bin" in files else ", ".join(sorted(files)[:8]) or "no files"
+def _choose(repository: str, files: Files, there: Sequence[str]) -> list[str]:
+    """Names and patterns of what to download: of the weights, the one set that is read."""
+    weights = next((name for name in files.weights if name in there), None)
+    missing = [name for name in files.required if name not in there]
+    if missing or (files.weights and weights is None):
+        expected = " or ".join(files.weights) if not missing else " and ".join(missing)
+        found = "a CTranslate2 model" if "model.bin" in there else ", ".join(sorted(there)[:8]) or "no files"
+        advice = f"; choose one of {', '.join(MODELS)}" if files is WHISPER_FILES else ""
         raise ModelNotFoundError(
-            f"{repository} has no weights that the mlx backend reads; expected {' or '.join(WEIGHT_FILES)}, "
-            f"found {found}; choose one of {', '.join(MODELS)}"
+            f"{repository} has no weights that are read here; expected {expected}, found {found}{advice}"
         )
-    if not name.endswith(".index.json"):
-        return [name]
-    stem, suffix = name.removesuffix(".index.json").rsplit(".", 1)
-    return [name, f"{stem}-*.{suffix}"]
+    chosen = [*files.required, *files.optional, *([weights] if weights else [])]
+    if weights is not None and weights.endswith(".index.json"):
+        stem, suffix = weights.removesuffix(".index.json").rsplit(".", 1)
+        chosen.append(f"{stem}-*.{suffix}")
+    return chosen
 
 
-def _explain(error: Exception, model: str, repository: str) -> str:
+def _explain(error: Exception, called: str, repository: str) -> str:
     """One line: what went wrong, and which command or folder would help."""
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -186,7 +237,7 @@ def _explain(error: Exception, model: str, repository: str) -> str:
         )
     if isinstance(error, RepositoryNotFoundError):
         return (
-            f"no folder {model!r} here and no model {repository} on the Hub; check the name, "
+            f"no folder {called!r} here and no model {repository} on the Hub; check the name, "
             "or for a private one run `hf auth login` or set HF_TOKEN"
         )
     status = error.response.status_code if isinstance(error, HfHubHTTPError) and error.response is not None else None
@@ -201,7 +252,7 @@ def _explain(error: Exception, model: str, repository: str) -> str:
         reason = "the Hub cannot be reached"
     else:
         reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(". ")
-    return _advice(f"model {model!r} is not on this machine and was not downloaded ({reason})", repository)
+    return _advice(f"model {called!r} is not on this machine and was not downloaded ({reason})", repository)
 
 
 def _advice(problem: str, repository: str) -> str:
