@@ -22,11 +22,13 @@ ROWS: list[tuple[set[str], set[str]]] = [
         {"numpy", "tiktoken", "tokenizers", "huggingface_hub", "safetensors"},
     ),
     ({"models"}, {"numpy", "mlx"}),
-    ({"vads", "backends", "alignment", "diarize", "writers"}, {"numpy"}),
+    ({"subtitles"}, set()),
+    ({"vads", "backends", "alignment", "diarize"}, {"numpy"}),
+    ({"writers"}, {"pysubs2"}),
     ({"asr"}, {"numpy"}),
     ({"transcribe"}, set()),  # runs what asr loads
     ({"report"}, set()),
-    ({"cli", "convert", "serve", "jobs", "utils"}, {"rich"}),
+    ({"cli", "convert", "serve", "jobs", "utils", "SubtitlesProcessor", "conjunctions"}, {"rich"}),
     ({"__main__", "__init__"}, set()),
 ]
 ENGINES = {"backends.mlx": {"mlx"}, "backends.ctranslate2": {"ctranslate2"}}  # each in its own file

@@ -1,8 +1,15 @@
-"""WhisperX's import path for what lives in `tokenizer` and `writers`."""
+"""WhisperX's import path for what lives in `tokenizer`, `subtitles` and `writers`.
 
+And its small helpers, for programs that use them; nothing in this package does.
+"""
+
+import sys
+from typing import Any, TypeVar
+
+from whisperx.subtitles.cues import format_timestamp
+from whisperx.subtitles.languages import LANGUAGES_WITHOUT_SPACES
 from whisperx.tokenizer import LANGUAGES, TO_LANGUAGE_CODE
 from whisperx.writers import (
-    LANGUAGES_WITHOUT_SPACES,
     ResultWriter,
     SubtitlesWriter,
     WriteAudacity,
@@ -11,13 +18,13 @@ from whisperx.writers import (
     WriteTSV,
     WriteTXT,
     WriteVTT,
-    format_timestamp,
     get_writer,
 )
 
 __all__ = [
     "LANGUAGES",
     "LANGUAGES_WITHOUT_SPACES",
+    "PUNKT_LANGUAGES",
     "TO_LANGUAGE_CODE",
     "ResultWriter",
     "SubtitlesWriter",
@@ -27,6 +34,81 @@ __all__ = [
     "WriteTSV",
     "WriteTXT",
     "WriteVTT",
+    "compression_ratio",
+    "exact_div",
     "format_timestamp",
     "get_writer",
+    "interpolate_nans",
+    "make_safe",
+    "optional_float",
+    "optional_int",
+    "str2bool",
 ]
+
+# Languages of NLTK's sentence splitter, which WhisperX uses.
+PUNKT_LANGUAGES = {
+    "cs": "czech",
+    "da": "danish",
+    "de": "german",
+    "el": "greek",
+    "en": "english",
+    "es": "spanish",
+    "et": "estonian",
+    "fi": "finnish",
+    "fr": "french",
+    "it": "italian",
+    "ml": "malayalam",
+    "nl": "dutch",
+    "no": "norwegian",
+    "pl": "polish",
+    "pt": "portuguese",
+    "ru": "russian",
+    "sl": "slovene",
+    "sv": "swedish",
+    "tr": "turkish",
+}
+
+_Series = TypeVar("_Series", bound=Any)  # pandas.Series, which this package does not need
+
+
+def str2bool(string: str) -> bool:
+    """True for "True", False for "False"; raises ValueError for anything else, whatever its case."""
+    values = {"True": True, "False": False}
+    if string not in values:
+        raise ValueError(f"Expected one of {set(values)}, got {string}")
+    return values[string]
+
+
+def optional_int(string: str) -> int | None:
+    return None if string == "None" else int(string)
+
+
+def optional_float(string: str) -> float | None:
+    return None if string == "None" else float(string)
+
+
+def exact_div(x: int, y: int) -> int:
+    """x / y, which must be whole, else AssertionError."""
+    if x % y:
+        raise AssertionError(f"{x} is no multiple of {y}")
+    return x // y
+
+
+def make_safe(string: str) -> str:
+    """`string` with a question mark for each character that the system's encoding has not."""
+    encoding = sys.getdefaultencoding()
+    return string.encode(encoding, errors="replace").decode(encoding)
+
+
+def compression_ratio(text: str) -> float:
+    """How many times smaller zlib makes the text."""
+    from whisperx.models.whisper import results  # which loads the BLAS
+
+    return results.compression_ratio(text)
+
+
+def interpolate_nans(x: _Series, method: str = "nearest") -> _Series:
+    """A pandas Series with its gaps filled: between two values by `method`, at the ends by the nearest value."""
+    filled = x.interpolate(method=method) if x.notnull().sum() > 1 else x
+    result: _Series = filled.ffill().bfill()
+    return result

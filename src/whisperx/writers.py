@@ -1,8 +1,9 @@
-"""From a result to files: txt, vtt, srt, tsv, json and aud, with the bytes that WhisperX 3.8 writes.
+"""From a result to files: txt, vtt, srt, tsv, json and aud, with the bytes that WhisperX 3.8 writes; ass, ttml, rttm.
 
 Each file is written under a temporary name and then renamed: what was there before stays whole until the new one is.
-Two things differ from WhisperX, since it loses text or breaks the file there: a segment without words between segments
-with words keeps its place in the subtitles, and JSON holds plain numbers, never NaN.
+Three things differ from WhisperX, since it loses text or breaks the file there: a segment without words between
+segments with words keeps its place in the subtitles, an arrow in a word is written `->`, and JSON holds plain numbers,
+never NaN. The option `compat` writes these, too, as WhisperX does.
 """
 
 import json
@@ -11,25 +12,27 @@ import numbers
 import os
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TextIO, TypeAlias, TypedDict
+from typing import Any, ClassVar, Protocol, TextIO
 
-Result: TypeAlias = Mapping[str, Any]  # schema.TranscriptionResult, perhaps with words and speakers
-Entry: TypeAlias = Mapping[str, Any]  # a segment of it, or a word
+from whisperx.errors import OptionError
+from whisperx.schema import Turn
+from whisperx.subtitles.cues import (
+    Cue,
+    Entry,
+    Result,
+    SubtitleOptions,
+    format_timestamp,
+    speaker_prefix,
+    whisperx_cues,
+)
+from whisperx.subtitles.readable import STYLES, readable_cues
 
-LANGUAGES_WITHOUT_SPACES = ("ja", "zh")  # where subtitles join words without a space, as in WhisperX
-_LONG_PAUSE = 3.0  # seconds between the starts of two words that end a cue, when words flow over segments
-
-
-class SubtitleOptions(TypedDict, total=False):
-    """How words become srt and vtt cues. Results without words have one cue for each segment, whatever this says."""
-
-    max_line_width: int | None  # characters in a line, spaces not counted; None: no limit
-    max_line_count: int | None  # lines in a cue; with a width, words flow over the borders of segments
-    highlight_words: bool  # a cue for each word, in which it is underlined
+SUBTITLE_STYLES = ("whisperx", *STYLES)
+_ONE_BREATH = 0.5  # seconds: words of one speaker that are closer are one turn
 
 
 class SupportsWrite(Protocol):
@@ -70,20 +73,6 @@ def replacing(path: Path) -> Iterator[TextIO]:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def format_timestamp(seconds: float, always_include_hours: bool = False, decimal_marker: str = ".") -> str:
-    """`seconds` as `MM:SS.mmm`, with `HH:` in front from one hour on or when asked for; halves go to the even number.
-
-    Raises AssertionError for a negative time, as WhisperX does.
-    """
-    if seconds < 0:
-        raise AssertionError(f"a timestamp is not negative, but this one is {seconds}")
-    minutes, milliseconds = divmod(round(float(seconds) * 1000.0), 60_000)
-    hours, minutes = divmod(minutes, 60)
-    whole_seconds, milliseconds = divmod(milliseconds, 1000)
-    prefix = f"{hours:02d}:" if always_include_hours or hours > 0 else ""
-    return f"{prefix}{minutes:02d}:{whole_seconds:02d}{decimal_marker}{milliseconds:03d}"
-
-
 class ResultWriter(ABC):
     """Writes results in one format. A subclass says the extension and the content."""
 
@@ -100,8 +89,12 @@ class ResultWriter(ABC):
             raise ValueError(f"{type(self).__name__} was made without a folder to write into: only write_result works.")
         path = Path(self.output_dir, f"{Path(audio_path).stem}.{self.extension}")
         with replacing(path) as file:
-            self.write_result(result, file, options)
+            self.write_named(result, file, options, name=path.stem)
         return [path]
+
+    def write_named(self, result: Result, file: SupportsWrite, options: SubtitleOptions | None, *, name: str) -> None:
+        """Write `result` as that of the recording `name`, for the formats that tell it."""
+        self.write_result(result, file, options)
 
     @abstractmethod
     def write_result(self, result: Result, file: SupportsWrite, options: SubtitleOptions | None = None) -> None:
@@ -113,7 +106,7 @@ class WriteTXT(ResultWriter):
 
     def write_result(self, result: Result, file: SupportsWrite, options: SubtitleOptions | None = None) -> None:
         for segment in result["segments"]:
-            file.write(f"{_speaker_prefix(segment)}{segment['text'].strip()}\n")
+            file.write(f"{speaker_prefix(segment)}{segment['text'].strip()}\n")
 
 
 class WriteTSV(ResultWriter):
@@ -146,7 +139,8 @@ class WriteJSON(ResultWriter):
     extension = "json"
 
     def write_result(self, result: Result, file: SupportsWrite, options: SubtitleOptions | None = None) -> None:
-        file.write(json.dumps(_plain(result), ensure_ascii=False, allow_nan=False))
+        compat = bool((options or {}).get("compat"))
+        file.write(json.dumps(_plain(result, keep_nan=compat), ensure_ascii=False, allow_nan=compat))
 
 
 class SubtitlesWriter(ResultWriter):
@@ -154,37 +148,12 @@ class SubtitlesWriter(ResultWriter):
     decimal_marker: ClassVar[str]
 
     def iterate_result(self, result: Result, options: SubtitleOptions | None = None) -> Iterator[tuple[str, str, str]]:
-        """Start, end and text of each cue. When the first segment has words, cues are built from words."""
-        segments = result["segments"]
-        if not segments or "words" not in segments[0]:
-            for segment in segments:
-                yield self.format_timestamp(segment["start"]), self.format_timestamp(segment["end"]), _cue_text(segment)
-            return
-        options = options or {}
-        joiner = "" if result.get("language") in LANGUAGES_WITHOUT_SPACES else " "
-        for cue in _cues_of_words(segments, options.get("max_line_width"), options.get("max_line_count")):
-            if options.get("highlight_words") and cue.is_timed:
-                yield from self._highlighted(cue, joiner)
-            else:
-                yield self.format_timestamp(cue.start), self.format_timestamp(cue.end), cue.text(joiner)
+        """Start, end and text of each cue."""
+        for cue in find_cues(result, options):
+            yield self.format_timestamp(cue.start), self.format_timestamp(cue.end), cue.text
 
     def format_timestamp(self, seconds: float) -> str:
         return format_timestamp(seconds, self.always_include_hours, self.decimal_marker)
-
-    def _highlighted(self, cue: "_Cue", joiner: str) -> Iterator[tuple[str, str, str]]:
-        """One cue for each timed word, and one without underlining for each gap between them.
-
-        WhisperX joins with a space around an underlined word in every language.
-        """
-        last = self.format_timestamp(cue.start)
-        for i, word in enumerate(cue.words):
-            if word.start is None or word.end is None:
-                continue
-            start, end = self.format_timestamp(word.start), self.format_timestamp(word.end)
-            if start != last:
-                yield last, start, cue.text(joiner)
-            yield start, end, cue.text(" ", underlined=i)
-            last = end
 
 
 class WriteSRT(SubtitlesWriter):
@@ -208,6 +177,53 @@ class WriteVTT(SubtitlesWriter):
             file.write(f"{start} --> {end}\n{text}\n\n")
 
 
+class _StyledWriter(SubtitlesWriter):
+    """A format with styles, through pysubs2. An underlined word is underlined, and the speaker has a field, too."""
+
+    always_include_hours = True
+    decimal_marker = "."
+
+    def write_result(self, result: Result, file: SupportsWrite, options: SubtitleOptions | None = None) -> None:
+        from pysubs2 import SSAEvent, SSAFile
+
+        events = [
+            SSAEvent(
+                start=round(1000 * float(cue.start)),
+                end=round(1000 * float(cue.end)),
+                text=_styled(cue.text),
+                name=" ".join((cue.speaker or "").replace(",", " ").split()),
+            )
+            for cue in find_cues(result, options)
+        ]
+        document = SSAFile()
+        document.events = events
+        file.write(document.to_string(self.extension))
+
+
+class WriteASS(_StyledWriter):
+    """Advanced SubStation Alpha; its times are hundredths of a second."""
+
+    extension = "ass"
+
+
+class WriteTTML(_StyledWriter):
+    """Timed Text Markup Language, as streaming services take it."""
+
+    extension = "ttml"
+
+
+class WriteRTTM(ResultWriter):
+    """Who speaks when, one line for each turn: the format that diarization is scored in (NIST, Rich Transcription)."""
+
+    extension = "rttm"
+
+    def write_result(self, result: Result, file: SupportsWrite, options: SubtitleOptions | None = None) -> None:
+        self.write_named(result, file, options, name="audio")
+
+    def write_named(self, result: Result, file: SupportsWrite, options: SubtitleOptions | None, *, name: str) -> None:
+        file.write(rttm(turns_of(result), name))
+
+
 WRITERS: dict[str, Callable[[str | os.PathLike[str]], ResultWriter]] = {
     "txt": WriteTXT,
     "vtt": WriteVTT,
@@ -215,8 +231,11 @@ WRITERS: dict[str, Callable[[str | os.PathLike[str]], ResultWriter]] = {
     "tsv": WriteTSV,
     "json": WriteJSON,
     "aud": WriteAudacity,
+    "ass": WriteASS,
+    "ttml": WriteTTML,
+    "rttm": WriteRTTM,
 }
-ALL_FORMATS = ("txt", "vtt", "srt", "tsv", "json")  # what "all" means: aud is written on request only, as in WhisperX
+ALL_FORMATS = ("txt", "vtt", "srt", "tsv", "json")  # what "all" means, as in WhisperX: the others on request only
 
 
 def get_writer(output_format: str, output_dir: str | os.PathLike[str]) -> Writer:
@@ -236,9 +255,56 @@ def get_writer(output_format: str, output_dir: str | os.PathLike[str]) -> Writer
     return write_all
 
 
-def _speaker_prefix(segment: Entry) -> str:
-    speaker = segment.get("speaker")
-    return "" if speaker is None else f"[{speaker}]: "
+def find_cues(result: Result, options: SubtitleOptions | None = None) -> Iterator[Cue]:
+    """The cues of a result in the style that the options ask for. Raises OptionError as `check_subtitle_options`."""
+    options = options or {}
+    check_subtitle_options(options)
+    style = options.get("subtitle_style") or "whisperx"
+    return whisperx_cues(result, options) if style == "whisperx" else iter(readable_cues(result, style))
+
+
+def check_subtitle_options(options: SubtitleOptions) -> None:
+    """Raises OptionError for an unknown style, and for options that a readable style decides by itself."""
+    style = options.get("subtitle_style") or "whisperx"
+    if style not in SUBTITLE_STYLES:
+        raise OptionError(f"subtitle_style is {' or '.join(SUBTITLE_STYLES)}, not {style!r}.")
+    given = [name for name in ("max_line_width", "max_line_count", "highlight_words") if options.get(name)]
+    if style != "whisperx" and given:
+        raise OptionError(f"subtitle_style {style} decides by itself about {' and '.join(given)}: leave that out.")
+
+
+def turns_of(result: Result) -> list[Turn]:
+    """Who speaks when, after the words that have a speaker and a time, else after the segments; neighbours joined."""
+    turns: list[Turn] = []
+    for segment in result["segments"]:
+        timed = [word for word in segment.get("words") or () if {"start", "end", "speaker"} <= word.keys()]
+        for entry in timed or ([segment] if "speaker" in segment else []):
+            start, end, speaker = float(entry["start"]), float(entry["end"]), entry["speaker"]
+            if turns and turns[-1].speaker == speaker and start - turns[-1].end < _ONE_BREATH:
+                turns[-1] = replace(turns[-1], end=max(turns[-1].end, end))
+            else:
+                turns.append(Turn(start, end, speaker))
+    return turns
+
+
+def rttm(turns: Iterable[Turn], name: str) -> str:
+    """The lines of an RTTM file for the recording `name`. Its fields have no spaces, so that names get underscores."""
+    return "".join(
+        f"SPEAKER {_one_field(name)} 1 {turn.start:.3f} {max(0.0, turn.end - turn.start):.3f} "
+        f"<NA> <NA> {_one_field(turn.speaker)} <NA> <NA>\n"
+        for turn in turns
+    )
+
+
+def _one_field(text: str) -> str:
+    return "_".join(text.split()) or "_"
+
+
+def _styled(text: str) -> str:
+    """Text of a cue for SubStation and its relatives, where braces and some backslashes are orders to the player."""
+    printable = "".join(character for character in text if character >= " " or character == "\n")  # XML has no others
+    plain = printable.replace("{", "(").replace("}", ")").replace("\\", "\\\u2060")
+    return plain.replace("<u>", r"{\u1}").replace("</u>", r"{\u0}").replace("\n", r"\N")
 
 
 def _without_tabs(segment: Entry) -> str:
@@ -246,125 +312,16 @@ def _without_tabs(segment: Entry) -> str:
     return text.strip().replace("\t", " ")
 
 
-def _without_arrow(text: str) -> str:
-    """An arrow in a cue would read as a line of times."""
-    return text.strip().replace("-->", "->")
-
-
-def _cue_text(segment: Entry) -> str:
-    return _speaker_prefix(segment) + _without_arrow(segment["text"])
-
-
-def _plain(value: Any) -> Any:
+def _plain(value: Any, *, keep_nan: bool) -> Any:
     """`value` as json knows it: NumPy's numbers become Python's, and numbers that are none become null."""
     if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain(item, keep_nan=keep_nan) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_plain(item, keep_nan=keep_nan) for item in value]
     if isinstance(value, numbers.Integral):
         return int(value)
     if isinstance(value, numbers.Real):
-        return float(value) if math.isfinite(value) else None
+        return float(value) if keep_nan or math.isfinite(value) else None
     return value
-
-
-@dataclass(frozen=True, slots=True)
-class _Word:
-    text: str  # a line break in front starts a new line of the cue
-    start: float | None
-    end: float | None
-    segment: Entry
-
-
-@dataclass(frozen=True, slots=True)
-class _Cue:
-    words: tuple[_Word, ...]
-
-    @property
-    def is_timed(self) -> bool:
-        return any(word.start is not None for word in self.words)
-
-    @property
-    def start(self) -> float:
-        starts = [word.start for word in self.words if word.start is not None]
-        return min(starts) if starts else float(self.words[0].segment["start"])
-
-    @property
-    def end(self) -> float:
-        ends = [word.end for word in self.words if word.end is not None]
-        return max(ends) if ends else float(self.words[0].segment["end"])
-
-    def text(self, joiner: str, underlined: int | None = None) -> str:
-        texts = [_underline(word.text) if i == underlined else word.text for i, word in enumerate(self.words)]
-        return _speaker_prefix(self.words[0].segment) + joiner.join(texts)
-
-
-def _underline(text: str) -> str:
-    word = text.lstrip()
-    return f"{text[: len(text) - len(word)]}<u>{word}</u>"
-
-
-class _CueInMaking:
-    """The words of the cue that is being filled, and how full it is."""
-
-    def __init__(self, width: int) -> None:
-        self._width = width
-        self._words: list[_Word] = []
-        self._line_length = 0
-        self.n_lines = 1
-
-    def has_room(self, word: _Word) -> bool:
-        return self._line_length == 0 or self._line_length + len(word.text) <= self._width
-
-    def break_line(self) -> None:
-        self._line_length = 0
-        self.n_lines += 1
-
-    def add(self, word: _Word) -> None:
-        if self._line_length == 0:
-            text = word.text.strip()
-            self._line_length = len(text)
-            word = replace(word, text=f"\n{text}" if self._words else text)
-        else:
-            self._line_length += len(word.text)
-        self._words.append(word)
-
-    def take(self) -> Iterator[_Cue]:
-        """The cue, if there is anything in it. The next one begins empty."""
-        words, self._words = self._words, []
-        self._line_length = 0
-        self.n_lines = 1
-        if words:
-            yield _Cue(tuple(words))
-
-
-def _cues_of_words(segments: Sequence[Entry], width: int | None, line_count: int | None) -> Iterator[_Cue]:
-    """Cues in lines of at most `width` characters, joining spaces not counted.
-
-    With both limits, words flow over the borders of segments, and a long pause ends a cue. Else each segment begins
-    a new cue.
-    """
-    flows = width is not None and line_count is not None
-    cue = _CueInMaking(1000 if width is None else width)
-    last_start = segments[0]["start"]
-    for segment in segments:
-        if not segment.get("words"):  # could not be aligned: its text is shown as long as the segment lasts
-            yield from cue.take()
-            cue.add(_Word(_without_arrow(segment["text"]), None, None, segment))
-            yield from cue.take()
-            continue
-        if not flows:
-            yield from cue.take()
-        for entry in segment["words"]:
-            word = _Word(entry["word"], entry.get("start"), entry.get("end"), segment)
-            paused = flows and word.start is not None and word.start - last_start > _LONG_PAUSE
-            if paused or not cue.has_room(word):
-                if paused or (line_count is not None and cue.n_lines >= line_count):
-                    yield from cue.take()
-                else:
-                    cue.break_line()
-            cue.add(word)
-            last_start = last_start if word.start is None else word.start
-    yield from cue.take()
