@@ -71,6 +71,12 @@ def set_blas_threads(n: int) -> None:
     logger.warning("--threads %d: no way to tell the %s", n, blas_in_use())
 
 
+def loaded_mkl() -> ctypes.CDLL | None:
+    """MKL, if MLX computes with it."""
+    library = _globally_loaded() if sys.platform == "linux" else None
+    return library if library is not None and hasattr(library, "MKL_Get_Version_String") else None
+
+
 def _globally_loaded() -> ctypes.CDLL | None:
     path = _file_of_sgemm(None)
     return ctypes.CDLL(str(path)) if path else None

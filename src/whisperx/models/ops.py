@@ -1,20 +1,18 @@
 """Attention and GELU, each by the fastest exact way on the device.
 
 On a GPU MLX's own kernels. On a CPU its exp and erf run element by element on one core and take most of an encoder's
-time, while NumPy's exp is vectorised. There the large arrays of an encoder go through NumPy, in blocks that stay in the
-cache.
+time. There the large arrays of an encoder are computed on the host, in blocks that stay in the cache.
 """
 
 import math
 
 import mlx.core as mx
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+from whisperx.models.host import Floats, host_math
 
-_BLOCK = 1 << 16  # numbers: a block and its temporaries fit the second-level cache
-_QUERY_BLOCK = 256  # rows of scores at a time: 256 x 1500 numbers
+_BLOCK = 1 << 15  # numbers: a block fits the second-level cache
+_QUERY_BLOCK = 128  # rows of scores at a time: 128 x 1500 numbers, likewise
 
 
 def attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None = None) -> mx.array:
@@ -46,44 +44,35 @@ def _runs_on_cpu(x: mx.array) -> bool:
 
 
 def _attention_on_host(q: Floats, k: Floats, v: Floats) -> Floats:
-    out = np.empty(q.shape, np.float32)
+    host, out = host_math(), np.empty(q.shape, np.float32)
     scale = np.float32(q.shape[-1] ** -0.5)
-    for index in np.ndindex(q.shape[:2]):
-        keys, values = np.ascontiguousarray(k[index].T), np.ascontiguousarray(v[index])
-        for start in range(0, q.shape[2], _QUERY_BLOCK):
+
+    def attend(index: tuple[int, ...]) -> None:
+        queries, keys, values, mixed = q[index] * scale, k[index], v[index], out[index]  # each (T or S, hs)
+        scores = np.empty((min(_QUERY_BLOCK, len(queries)), len(keys)), np.float32)
+        for start in range(0, len(queries), _QUERY_BLOCK):
             block = slice(start, start + _QUERY_BLOCK)
-            weights = (q[index][block] * scale) @ keys
+            weights = scores[: len(queries[block])]
+            host.multiply(queries[block], keys.T, weights)
             weights -= weights.max(axis=-1, keepdims=True)
-            np.exp(weights, out=weights)
-            out[index][block] = (weights @ values) / weights.sum(axis=-1, keepdims=True)
+            host.exp(weights)
+            host.multiply(weights, values, mixed[block])
+            mixed[block] /= weights.sum(axis=-1, keepdims=True)
+
+    host.for_each(attend, np.ndindex(q.shape[:2]))
     return out
 
 
 def _gelu_on_host(x: Floats) -> Floats:
-    flat, out = x.reshape(-1), np.empty(x.size, np.float32)
-    for start in range(0, x.size, _BLOCK):
+    host, flat, out = host_math(), x.reshape(-1), np.empty(x.size, np.float32)
+
+    def block_gelu(start: int) -> None:
         block = slice(start, start + _BLOCK)
-        out[block] = _gelu(flat[block])
+        y = np.multiply(flat[block], np.float32(math.sqrt(0.5)), out=out[block])
+        host.erf(y)
+        y += 1
+        y *= flat[block]
+        y *= 0.5
+
+    host.for_each(block_gelu, range(0, x.size, _BLOCK))
     return out.reshape(x.shape)
-
-
-# erfc(z) = t * (a1 + t * (a2 + ...)) * exp(-z^2) with t = 1 / (1 + p * z), z >= 0, to 1.5e-7
-# (Abramowitz and Stegun 1964, 7.1.26).
-_P = 0.3275911
-_A = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
-
-
-def _gelu(x: Floats) -> Floats:
-    z = np.abs(x)
-    z *= np.float32(math.sqrt(0.5))
-    t = 1 / (1 + np.float32(_P) * z)
-    tail = np.full_like(t, _A[4])
-    for coefficient in _A[3::-1]:
-        tail *= t
-        tail += np.float32(coefficient)
-    tail *= t
-    z *= z
-    np.negative(z, out=z)
-    tail *= np.exp(z, out=z)
-    tail *= 0.5  # Phi(-|x|)
-    return np.asarray(x * np.where(x < 0, tail, 1 - tail), np.float32)

@@ -1,0 +1,126 @@
+"""Matrix products, exp and erf on a CPU's cores, in NumPy arrays, for what MLX computes one element at a time there.
+
+With MKL (see `blas`) its kernels do the work, several pieces at once on a core each; else NumPy, piece after piece. A
+piece is computed by one core in one order, so results depend neither on the number of threads nor on where in memory
+an array lies.
+"""
+
+import ctypes
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from whisperx.models.blas import loaded_mkl
+
+Floats = npt.NDArray[np.float32]
+
+T = TypeVar("T")
+
+
+class HostMath(Protocol):
+    """float32 arrays throughout; a matrix has contiguous rows or contiguous columns."""
+
+    def multiply(self, a: Floats, b: Floats, out: Floats) -> None:
+        """a (M, K) @ b (K, N) into out (M, N)."""
+
+    def exp(self, x: Floats) -> None:
+        """In place; x is contiguous."""
+
+    def erf(self, x: Floats) -> None:
+        """In place; x is contiguous."""
+
+    def for_each(self, work: Callable[[T], None], pieces: Iterable[T]) -> None:
+        """`work(piece)` for all pieces, in any order."""
+
+
+@cache
+def host_math() -> HostMath:
+    """The fastest there is in this process."""
+    mkl = loaded_mkl()
+    return NumpyMath() if mkl is None else MklMath(mkl)
+
+
+# erfc(z) = t * (a1 + t * (a2 + ...)) * exp(-z^2) with t = 1 / (1 + p * z), z >= 0, to 1.5e-7
+# (Abramowitz and Stegun 1964, 7.1.26).
+_P = 0.3275911
+_A = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
+
+
+class NumpyMath:
+    def multiply(self, a: Floats, b: Floats, out: Floats) -> None:
+        np.matmul(a, b, out=out)
+
+    def exp(self, x: Floats) -> None:
+        np.exp(x, out=x)
+
+    def erf(self, x: Floats) -> None:
+        z = np.abs(x)
+        t = 1 / (1 + np.float32(_P) * z)
+        tail = np.full_like(t, _A[4])
+        for coefficient in _A[3::-1]:
+            tail *= t
+            tail += np.float32(coefficient)
+        tail *= t
+        z *= z
+        np.negative(z, out=z)
+        tail *= np.exp(z, out=z)
+        np.copysign(1 - tail, x, out=x)
+
+    def for_each(self, work: Callable[[T], None], pieces: Iterable[T]) -> None:
+        for piece in pieces:
+            work(piece)
+
+
+class MklMath:
+    """MKL's sgemm and vector mathematics, single-threaded in each of as many workers as MKL has threads."""
+
+    _ROWS, _PLAIN, _TRANSPOSED = 101, 111, 112  # mkl_cblas.h
+    _LOW_ACCURACY = 1  # mkl_vml_defines.h: VML_LA, at most 1 ulp; the same for every element of a vector
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._mkl = library
+        number, pointer, single = ctypes.c_int, ctypes.c_void_p, ctypes.c_float
+        library.cblas_sgemm.argtypes = [
+            *[number] * 6,
+            *(single, pointer, number, pointer, number, single, pointer, number),
+        ]
+        library.cblas_sgemm.restype = None
+        for function in (library.vmsExp, library.vmsErf):
+            function.argtypes = [number, pointer, pointer, ctypes.c_int64]
+        self._pools: dict[int, ThreadPoolExecutor] = {}
+
+    def multiply(self, a: Floats, b: Floats, out: Floats) -> None:
+        (m, n), k = out.shape, a.shape[1]
+        sizes = [self._ROWS, self._order(a), self._order(b), m, n, k, 1.0]
+        self._mkl.cblas_sgemm(
+            *sizes, a.ctypes.data, self._step(a), b.ctypes.data, self._step(b), 0.0, out.ctypes.data, self._step(out)
+        )
+
+    def exp(self, x: Floats) -> None:
+        self._mkl.vmsExp(x.size, x.ctypes.data, x.ctypes.data, self._LOW_ACCURACY)
+
+    def erf(self, x: Floats) -> None:
+        self._mkl.vmsErf(x.size, x.ctypes.data, x.ctypes.data, self._LOW_ACCURACY)
+
+    def for_each(self, work: Callable[[T], None], pieces: Iterable[T]) -> None:
+        for _ in self._pool(self._mkl.MKL_Get_Max_Threads()).map(work, pieces):
+            pass
+
+    def _pool(self, n_workers: int) -> ThreadPoolExecutor:
+        if n_workers not in self._pools:
+            single_threaded = self._mkl.MKL_Set_Num_Threads_Local
+            self._pools[n_workers] = ThreadPoolExecutor(
+                n_workers, "whisperx-host", initializer=single_threaded, initargs=(1,)
+            )
+        return self._pools[n_workers]
+
+    def _order(self, x: Floats) -> int:
+        return self._PLAIN if x.strides[1] == x.itemsize else self._TRANSPOSED
+
+    def _step(self, x: Floats) -> int:
+        """Elements from one row, or column, to the next."""
+        return max(x.strides) // x.itemsize

@@ -1,0 +1,64 @@
+"""Arithmetic on the host: right, and the same bits wherever it happens."""
+
+import math
+
+import numpy as np
+import pytest
+
+from whisperx.models.blas import loaded_mkl
+from whisperx.models.host import MklMath, NumpyMath
+
+
+@pytest.fixture(params=["numpy", "mkl"])
+def host(request):
+    if request.param == "numpy":
+        return NumpyMath()
+    library = loaded_mkl()
+    if library is None:
+        pytest.skip("MKL is not what MLX computes with here")
+    return MklMath(library)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_products_of_rows_and_of_columns_and_of_parts_are_numpys(host, rng):
+    a, b = rng.normal(size=(5, 70)).astype(np.float32), rng.normal(size=(9, 100)).astype(np.float32)
+    out = np.zeros((5, 30), np.float32)
+    host.multiply(a[:, 10:40], b[:, 20:50].T, out[:, 7:16])
+    np.testing.assert_allclose(out[:, 7:16], a[:, 10:40] @ b[:, 20:50].T, atol=1e-5)
+    assert not out[:, :7].any()
+    assert not out[:, 16:].any()
+
+
+def test_exp_and_erf_are_exact_to_a_few_units_in_the_last_place(host):
+    x = np.linspace(-6, 6, 4001, dtype=np.float32)
+    y = x.copy()
+    host.exp(y)
+    np.testing.assert_allclose(y, [math.exp(value) for value in x.astype(float)], rtol=3e-7)
+    y = x.copy()
+    host.erf(y)
+    np.testing.assert_allclose(y, [math.erf(value) for value in x.astype(float)], atol=3e-7)
+
+
+@pytest.mark.parametrize("function", ["exp", "erf"])
+def test_a_number_has_the_same_result_at_any_address_and_beside_any_others(host, rng, function):
+    x = rng.normal(size=500).astype(np.float32)
+    expected = x.copy()
+    getattr(host, function)(expected)
+    memory = np.empty(600, np.float32)
+    for offset, length in [(0, 500), (1, 500), (7, 333), (16, 17), (3, 1)]:
+        y = memory[offset : offset + length]
+        y[:] = x[:length]
+        getattr(host, function)(y)
+        assert y.tobytes() == expected[:length].tobytes(), (offset, length)
+
+
+def test_all_pieces_are_worked_on_and_errors_come_out(host):
+    done = []
+    host.for_each(done.append, range(20))
+    assert sorted(done) == list(range(20))
+    with pytest.raises(ZeroDivisionError):
+        host.for_each(lambda piece: 1 // piece, [1, 0])
