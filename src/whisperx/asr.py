@@ -2,19 +2,17 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from numbers import Integral, Real
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
-import numpy as np
-
-from whisperx.audio import CHUNK_LENGTH, SAMPLE_RATE, load_audio
+from whisperx.audio import CHUNK_LENGTH, SAMPLE_RATE, as_samples
 from whisperx.backends import load_backend
 from whisperx.chunks import pack
-from whisperx.errors import AudioError, OptionError
-from whisperx.hub import resolve
+from whisperx.errors import OptionError
+from whisperx.hub import first_token, resolve
 from whisperx.schema import (
     Audio,
     Backend,
@@ -40,20 +38,65 @@ LANGUAGE_OF_EACH_CHUNK = "auto-chunk"  # as the language: heard in each chunk by
 _SURE_LANGUAGE = 0.8
 _VOTING_CHUNKS = 5
 
+_BATCH_SIZE = 8  # where nobody says one, as on WhisperX's command line
 
-@dataclass
+
 class FasterWhisperPipeline:
-    """A loaded model and a voice detector. `transcribe` leaves nothing of a call behind on this object.
+    """A loaded model and a voice detector. `transcribe` leaves nothing of a call behind on this object, so several
+    threads may use one.
 
-    The name is WhisperX's.
+    The name, the attributes and the order of the arguments are WhisperX's. `options` may be exchanged for
+    `dataclasses.replace(pipeline.options, ...)`.
     """
 
-    model: Backend
-    vad: Vad
-    options: DecodingOptions
-    preset_language: str | None = None
-    chunk_size: float = CHUNK_LENGTH  # bound of the voice detector's options; a call may ask for less
-    batch_size: int = 8
+    def __init__(
+        self,
+        model: Backend,
+        vad: Vad,
+        vad_params: Mapping[str, Any],
+        options: DecodingOptions,
+        tokenizer: Any = None,
+        device: object = None,
+        framework: str = "",
+        language: str | None = None,
+        suppress_numerals: bool = False,
+        *,
+        batch_size: int | None = None,
+    ) -> None:
+        """vad_params : "chunk_size", bound of all chunks in seconds; the detector has its other options already
+        tokenizer : of the model, for those who want to look at tokens
+        device, framework : there because WhisperX has them; the model knows where it computes
+        language : of all recordings, None: detected in each
+        suppress_numerals : as the option of that name
+        batch_size : of calls that say none
+        """
+        self.model = model
+        self.vad_model = vad
+        self.options = replace(options, suppress_numerals=True) if suppress_numerals else options
+        self.tokenizer = tokenizer
+        self.preset_language = language
+        self._vad_params = dict(vad_params)
+        self._batch_size = batch_size
+
+    @property
+    def device(self) -> str:
+        """Where the model computes, as "gpu:0"."""
+        return self.model.device
+
+    @property
+    def suppress_numerals(self) -> bool:
+        """The option of that name; WhisperX keeps it apart."""
+        return self.options.suppress_numerals
+
+    @suppress_numerals.setter
+    def suppress_numerals(self, value: bool) -> None:
+        self.options = replace(self.options, suppress_numerals=value)
+
+    def find_speech(self, audio: str | os.PathLike[str] | Audio, chunk_size: float = CHUNK_LENGTH) -> list[Chunk]:
+        """The chunks that `transcribe` decodes, for callers who find the speech of one recording while another is
+        decoded: `transcribe(audio, chunks=find_speech(audio))` is `transcribe(audio)`."""
+        samples = as_samples(audio)
+        return pack(self.vad_model(samples), samples, min(chunk_size, self._vad_params.get("chunk_size", CHUNK_LENGTH)))
 
     def transcribe(
         self,
@@ -68,36 +111,42 @@ class FasterWhisperPipeline:
         verbose: bool = False,
         progress_callback: ProgressCallback = None,
         *,
+        chunks: list[Chunk] | None = None,
         on_segment: Callable[[SingleSegment], None] | None = None,
         on_progress: Callable[[float, float], None] | None = None,
         meter: Meter | None = None,
+        **options: Any,
     ) -> TranscriptionResult:
         """Text of a recording, a segment for each chunk of speech.
 
-        audio : path, or float32 `(n_samples,)` at 16 kHz
-        batch_size : chunks decoded at a time; None: the pipeline's. Changes speed and memory, never the result
+        audio : path, or float32 `(n_samples,)` at 16 kHz; a torch tensor will do
+        batch_size : chunks decoded at a time; None or 0: the pipeline's. Changes speed and memory, never the result
         num_workers : accepted as in WhisperX; the front end of a chunk needs no workers
         language : code or name; None: the pipeline's, or detected on the first chunk of speech
         chunk_size : longest chunk in seconds, at most 30
         print_progress, combined_progress : print percentages, up to 50 when alignment is to follow
         verbose : print each segment
         progress_callback : called with 0..100
+        chunks : what `find_speech` has found in `audio`; None: it is called now
         on_segment : called with each segment in order of time, as soon as all up to it are decoded
         on_progress : called with (seconds of speech decoded, seconds in all)
         meter : filled with the seconds of each stage
+        options : for this call, as in `asr_options`; a name that is not known is warned about
 
         Raises AudioError for a recording that cannot be read, OptionError for an option out of its range.
         """
-        _check_task(task or self.options.task, self.model)
+        base = _with_options(self.options, options)
+        _check_task(task or base.task, self.model)
         meter = meter or Meter()
         with meter.time("decode audio"):
-            samples = _samples(audio)
-        with meter.time("vad"):
-            chunks = pack(self.vad(samples), samples, min(chunk_size, self.chunk_size))
+            samples = as_samples(audio)
+        if chunks is None:
+            with meter.time("vad"):
+                chunks = self.find_speech(samples, chunk_size)
         meter.count("chunks", len(chunks))
         with meter.time("language"):
             code, probability = self._language(language, chunks, samples)
-        options = replace(self.options, task=task or self.options.task, language=code)
+        decoding = replace(base, task=task or base.task, language=code)
         if not chunks:
             logger.warning("No active speech found in audio")
         reports = _Reports(
@@ -112,8 +161,8 @@ class FasterWhisperPipeline:
         )
         self.model.decode(
             [chunk.samples for chunk in chunks],
-            options,
-            batch_size=batch_size or self.batch_size,
+            decoding,
+            batch_size=batch_size or self._batch_size or _BATCH_SIZE,
             on_result=reports.add,
             meter=meter,
         )
@@ -121,15 +170,29 @@ class FasterWhisperPipeline:
             return {"segments": reports.segments, "language": _spoken_most(chunks, reports.languages)}
         return {"segments": reports.segments, "language": code, "language_probability": probability}
 
-    @property
-    def device(self) -> str:
-        """Where the model computes, as "gpu:0"."""
-        return self.model.device
+    def __call__(
+        self, inputs: Iterable[Mapping[str, Any]], batch_size: int | None = None, num_workers: int = 0
+    ) -> Iterator[dict[str, Any]]:
+        """Text of sounds that are chunks already: `{"inputs": waveform}` -> `{"text", "avg_logprob"}`, in order.
+
+        Each at most 30 s, float32 `(n_samples,)` at 16 kHz. As in WhisperX, both values are lists of one where
+        `batch_size` is 1, 0 or None.
+        """
+        results = self.model.decode(
+            [as_samples(item["inputs"]) for item in inputs],
+            replace(self.options, language=self.preset_language if self.model.is_multilingual else "en"),
+            batch_size=batch_size or 1,
+            on_result=lambda *_: None,
+            meter=Meter(),
+        )
+        for result in results:
+            plain = {"text": result.text, "avg_logprob": result.avg_logprob}
+            yield plain if batch_size and batch_size > 1 else {key: [value] for key, value in plain.items()}
 
     def detect_language(self, audio: str | os.PathLike[str] | Audio) -> str:
         """Language code of a recording, heard in its speech (in its first 30 s when there is none)."""
-        samples = _samples(audio)
-        return self._detect(pack(self.vad(samples), samples), samples)[0]
+        samples = as_samples(audio)
+        return self._detect(self.find_speech(samples), samples)[0]
 
     def _language(self, language: str | None, chunks: list[Chunk], samples: Audio) -> tuple[str | None, float]:
         """Code and probability of the language to decode in; no code where each chunk has its own."""
@@ -251,17 +314,6 @@ def _segments(chunk: Chunk, result: DecodingResult) -> list[SingleSegment]:
     ]
 
 
-def _samples(audio: str | os.PathLike[str] | Audio) -> Audio:
-    if isinstance(audio, str | os.PathLike):
-        return load_audio(audio)
-    samples = np.asarray(audio, np.float32)
-    if samples.ndim != 1:
-        raise AudioError(f"an array must be mono, of shape (n_samples,), not {samples.shape}")
-    if not np.isfinite(samples).all():
-        raise AudioError("the array holds values that are not finite numbers")
-    return samples
-
-
 def load_model(
     whisper_arch: str | os.PathLike[str],
     device: object = "auto",
@@ -277,8 +329,10 @@ def load_model(
     download_root: str | None = None,
     local_files_only: bool = False,
     threads: int = 4,
-    use_auth_token: str | None = None,
+    use_auth_token: str | bool | None = None,
     *,
+    token: str | None = None,
+    hf_token: str | None = None,
     backend: str = "auto",
 ) -> FasterWhisperPipeline:
     """Load a Whisper model, unless this process has it loaded (see `release_models`), and a voice detector.
@@ -294,7 +348,8 @@ def load_model(
     vad_method : "silero" or "none"
     vad_options : "vad_onset", "vad_offset" (probabilities between which speech starts and ends), "chunk_size" (seconds)
     model : an engine that is loaded already
-    download_root, local_files_only, use_auth_token : where models are kept; whether to download; token of the Hub
+    download_root, local_files_only : where models are kept; whether never to download
+    use_auth_token, token, hf_token : of the Hub, under any of its names
     threads : of the BLAS on a CPU; 0: as many as it chooses
     backend : "auto" or "mlx"
 
@@ -311,7 +366,10 @@ def load_model(
     preset_language = language_code(language) if language and language != LANGUAGE_OF_EACH_CHUNK else language
     if model is None:
         folder = resolve(
-            whisper_arch, download_root=download_root, local_files_only=local_files_only, token=use_auth_token
+            whisper_arch,
+            download_root=download_root,
+            local_files_only=local_files_only,
+            token=first_token(use_auth_token, token, hf_token),
         )
         model = load_backend(
             backend,
@@ -324,7 +382,7 @@ def load_model(
     _check_task(options.task, model)
     if not model.is_multilingual and preset_language not in (None, "en", LANGUAGE_OF_EACH_CHUNK):
         logger.warning("%s is an English-only model but received %r; using English instead.", whisper_arch, language)
-    return FasterWhisperPipeline(model, vad, options, preset_language, vad_settings.chunk_size)
+    return FasterWhisperPipeline(model, vad, asdict(vad_settings), options, language=preset_language)
 
 
 # Options of faster-whisper that nothing here can honour, and the values at which WhisperX leaves them.
@@ -346,17 +404,23 @@ def decoding_options(asr_options: Mapping[str, Any], task: Task = "transcribe") 
 
     Raises TypeError for an unknown name, OptionError for a value of another kind or out of its range.
     """
-    known = {field.name for field in fields(DecodingOptions)} - {"task", "language"}
-    values: dict[str, Any] = {}
-    for name, value in asr_options.items():
-        if name in known:
-            values[name] = _converted(name, value)
-        elif name not in WITHOUT_EFFECT:
+    for name in asr_options:
+        if name not in _OPTION_NAMES and name not in WITHOUT_EFFECT:
             hint = "; it is an argument of its own" if name in ("task", "language") else ""
-            raise TypeError(f"asr_options has no {name!r}{hint}. It has: {', '.join(sorted(known))}.")
-        elif value != WITHOUT_EFFECT[name]:
-            logger.warning("asr_options: %s=%r has no effect", name, value)
-    return DecodingOptions(task=task, **values)
+            raise TypeError(f"asr_options has no {name!r}{hint}. It has: {', '.join(sorted(_OPTION_NAMES))}.")
+    return _with_options(DecodingOptions(task=task), asr_options)
+
+
+_OPTION_NAMES = {field.name for field in fields(DecodingOptions)} - {"task", "language"}
+
+
+def _with_options(base: DecodingOptions, changes: Mapping[str, Any]) -> DecodingOptions:
+    """`base` with the options of these names; a name without effect is warned about."""
+    for name, value in changes.items():
+        if name not in _OPTION_NAMES and not (name in WITHOUT_EFFECT and value == WITHOUT_EFFECT[name]):
+            logger.warning("%s=%r has no effect", name, value)
+    values = {name: _converted(name, value) for name, value in changes.items() if name in _OPTION_NAMES}
+    return replace(base, **values)
 
 
 _KINDS: dict[type, tuple[type, str]] = {

@@ -8,10 +8,11 @@ import logging
 import os
 import re
 import stat
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import av
 import numpy as np
@@ -220,8 +221,49 @@ def _describe(head: bytes, error: Exception) -> str:
     return f"is damaged, or not in a format that is read here: {reason}."
 
 
+def as_samples(audio: object) -> Audio:
+    """The samples of a recording, float32 `(n_samples,)`, from its path, an array, a list or a torch tensor.
+
+    Raises AudioError for a recording that cannot be read, for more than one channel, and for values that are not
+    finite numbers.
+    """
+    if isinstance(audio, str | os.PathLike):
+        return load_audio(audio)
+    try:
+        samples = np.asarray(_without_torch(audio), np.float32)
+    except (TypeError, ValueError) as error:
+        raise AudioError(f"a path or an array of samples was expected, not {type(audio).__name__}") from error
+    if samples.ndim == 2 and samples.shape[0] == 1:  # (channels, samples), as torchaudio and WhisperX's VADs have it
+        samples = samples[0]
+    if samples.ndim != 1:
+        raise AudioError(f"an array must be mono, of shape (n_samples,), not {samples.shape}")
+    if not np.isfinite(samples).all():
+        raise AudioError("the array holds values that are not finite numbers")
+    return samples
+
+
+def _without_torch(array: object) -> Any:
+    """The NumPy array of a torch tensor, on whichever device it is; anything else as it is. Torch is not imported: who
+    has a tensor has done so."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(array, torch.Tensor):
+        return array.detach().cpu().numpy()
+    return array
+
+
 def pad_or_trim(array: npt.NDArray[_T], length: int = N_SAMPLES, *, axis: int = -1) -> npt.NDArray[_T]:
-    """`array` with exactly `length` entries along `axis`: the end cut off, or zeros added at the end."""
+    """`array` with exactly `length` entries along `axis`: the end cut off, or zeros added at the end.
+
+    A torch tensor comes back as one, on its device.
+    """
+    plain = _without_torch(array)
+    if plain is not array:
+        tensor: Any = array
+        return sys.modules["torch"].from_numpy(_padded(plain, length, axis).copy()).to(tensor.device)  # type: ignore[no-any-return]
+    return _padded(array, length, axis)
+
+
+def _padded(array: npt.NDArray[_T], length: int, axis: int) -> npt.NDArray[_T]:
     array = np.moveaxis(array, axis, -1)[..., :length]
     missing = length - array.shape[-1]
     if missing > 0:
@@ -287,7 +329,11 @@ def log_mel_spectrogram(
 
     Raises OptionError for another number of bands, or for an array that is too short or not one-dimensional.
     """
-    samples = load_audio(audio) if isinstance(audio, str | os.PathLike) else np.asarray(audio, dtype=np.float32)
+    samples = (
+        load_audio(audio)
+        if isinstance(audio, str | os.PathLike)
+        else np.asarray(_without_torch(audio), dtype=np.float32)
+    )
     if samples.ndim != 1 or samples.size + padding <= N_FFT // 2:
         raise OptionError(
             f"The spectrogram is made of one channel of more than {N_FFT // 2} samples, not of shape {samples.shape}."
