@@ -14,7 +14,7 @@ SRC = Path(__file__).parents[1] / "src"
 
 # Modules (with all below them) and the packages from elsewhere that they may import.
 ROWS: list[tuple[set[str], set[str]]] = [
-    ({"errors"}, set()),
+    ({"errors", "log_utils"}, set()),
     ({"schema"}, {"numpy"}),
     ({"audio"}, {"numpy", "av"}),
     (
@@ -28,7 +28,7 @@ ROWS: list[tuple[set[str], set[str]]] = [
     ({"asr"}, {"numpy"}),
     ({"transcribe"}, set()),  # runs what asr loads
     ({"report"}, set()),
-    ({"cli", "convert", "serve", "jobs", "utils", "SubtitlesProcessor", "conjunctions"}, {"rich"}),
+    ({"cli", "convert", "serve", "jobs", "utils", "types", "SubtitlesProcessor", "conjunctions"}, {"rich"}),
     ({"__main__", "__init__"}, set()),
 ]
 ENGINES = {"backends.mlx": {"mlx"}, "backends.ctranslate2": {"ctranslate2"}}  # each in its own file

@@ -11,15 +11,18 @@ if TYPE_CHECKING:
     from whisperx.asr import load_model
     from whisperx.audio import load_audio
     from whisperx.backends import release_models
+    from whisperx.log_utils import get_logger, setup_logging
 
     __version__: str
 
-__all__ = ["load_audio", "load_model", "release_models"]
+__all__ = ["get_logger", "load_audio", "load_model", "release_models", "setup_logging"]
 
 _HOMES = {
     "load_model": "whisperx.asr",
     "load_audio": "whisperx.audio",
     "release_models": "whisperx.backends",
+    "setup_logging": "whisperx.log_utils",
+    "get_logger": "whisperx.log_utils",
 }
 
 

@@ -19,6 +19,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from whisperx.errors import AudioError, OptionError, WhisperXError
+from whisperx.log_utils import LEVELS, StderrHandler
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -68,8 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     formats = ("all", "srt", "vtt", "txt", "tsv", "json", "aud")
     add("--output_format", "-f", default="all", choices=formats, help="all: each of these but aud")
     add("--verbose", type=_boolean, default=True, metavar="BOOL", help="print the transcript as it comes, and messages")
-    levels = ("debug", "info", "warning", "error", "critical")
-    add("--log-level", default=None, choices=levels, help="messages to print, whatever --verbose says")
+    add("--log-level", default=None, choices=LEVELS, help="messages to print, whatever --verbose says")
     add("--print_progress", type=_boolean, default=False, metavar="BOOL", help="print a line for each 10 %% done")
     add("--report", default=None, metavar="FILE", help="write what was done and how long each stage took, as JSON")
 
@@ -325,19 +325,9 @@ def _prepare_folder(option: str, folder: Path) -> None:
         raise OptionError(f"{option}: cannot write into the folder {folder}: {error.strerror}") from error
 
 
-class _StderrHandler(logging.Handler):
-    """Looks for stderr each time, since a progress bar stands in for it for a while."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        _say(self.format(record))
-
-
 @contextmanager
 def _logging_to_stderr(level: str) -> Iterator[None]:
-    handler = _StderrHandler()
-    handler.setFormatter(
-        logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
-    )
+    handler = StderrHandler()
     package = logging.getLogger("whisperx")
     level_before = package.level
     package.setLevel(level.upper())
