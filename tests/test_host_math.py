@@ -62,3 +62,18 @@ def test_all_pieces_are_worked_on_and_errors_come_out(host):
     assert sorted(done) == list(range(20))
     with pytest.raises(ZeroDivisionError):
         host.for_each(lambda piece: 1 // piece, [1, 0])
+
+
+def test_a_product_in_a_stack_has_the_same_bits_among_any_number_of_others(host, rng):
+    a, b = rng.normal(size=(12, 5, 64)).astype(np.float32), rng.normal(size=(12, 300, 64)).astype(np.float32)
+    together, back = np.empty((12, 5, 300), np.float32), np.empty((12, 5, 64), np.float32)
+    host.multiply_stacks(a, b.swapaxes(1, 2), together)
+    host.multiply_stacks(together, b, back)
+    np.testing.assert_allclose(together, a @ b.swapaxes(1, 2), atol=1e-4)
+    np.testing.assert_allclose(back, together @ b, rtol=1e-4, atol=1e-3)
+    for first, last in [(0, 1), (3, 8), (0, 12), (11, 12)]:
+        some, some_back = np.empty((last - first, 5, 300), np.float32), np.empty((last - first, 5, 64), np.float32)
+        host.multiply_stacks(a[first:last], b[first:last].swapaxes(1, 2), some)
+        host.multiply_stacks(some, b[first:last], some_back)
+        assert some.tobytes() == together[first:last].tobytes()
+        assert some_back.tobytes() == back[first:last].tobytes()

@@ -27,6 +27,12 @@ class HostMath(Protocol):
     def multiply(self, a: Floats, b: Floats, out: Floats) -> None:
         """a (M, K) @ b (K, N) into out (M, N)."""
 
+    def multiply_stacks(self, a: Floats, b: Floats, out: Floats) -> None:
+        """a (N, M, K) @ b (N, K, L) into out (N, M, L), which like a is contiguous; of all b the columns, or all rows.
+
+        A product has the same bits whatever N is.
+        """
+
     def exp(self, x: Floats) -> None:
         """In place; x is contiguous."""
 
@@ -52,6 +58,9 @@ _A = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
 
 class NumpyMath:
     def multiply(self, a: Floats, b: Floats, out: Floats) -> None:
+        np.matmul(a, b, out=out)
+
+    def multiply_stacks(self, a: Floats, b: Floats, out: Floats) -> None:
         np.matmul(a, b, out=out)
 
     def exp(self, x: Floats) -> None:
@@ -84,21 +93,26 @@ class MklMath:
     def __init__(self, library: ctypes.CDLL) -> None:
         self._mkl = library
         number, pointer, single = ctypes.c_int, ctypes.c_void_p, ctypes.c_float
-        library.cblas_sgemm.argtypes = [
-            *[number] * 6,
-            *(single, pointer, number, pointer, number, single, pointer, number),
-        ]
+        sizes, matrix = [number] * 6, [pointer, number]
+        library.cblas_sgemm.argtypes = [*sizes, single, *matrix, *matrix, single, *matrix]
         library.cblas_sgemm.restype = None
+        stack = [*matrix, number]
+        library.cblas_sgemm_batch_strided.argtypes = [*sizes, single, *stack, *stack, single, *stack, number]
+        library.cblas_sgemm_batch_strided.restype = None
         for function in (library.vmsExp, library.vmsErf):
             function.argtypes = [number, pointer, pointer, ctypes.c_int64]
         self._pools: dict[int, ThreadPoolExecutor] = {}
 
     def multiply(self, a: Floats, b: Floats, out: Floats) -> None:
         (m, n), k = out.shape, a.shape[1]
-        sizes = [self._ROWS, self._order(a), self._order(b), m, n, k, 1.0]
-        self._mkl.cblas_sgemm(
-            *sizes, a.ctypes.data, self._step(a), b.ctypes.data, self._step(b), 0.0, out.ctypes.data, self._step(out)
-        )
+        sizes = (self._ROWS, self._order(a), self._order(b), m, n, k)
+        self._mkl.cblas_sgemm(*sizes, 1.0, *self._matrix(a), *self._matrix(b), 0.0, *self._matrix(out))
+
+    def multiply_stacks(self, a: Floats, b: Floats, out: Floats) -> None:
+        (n_products, m, n), k = out.shape, a.shape[2]
+        sizes = (self._ROWS, self._order(a[0]), self._order(b[0]), m, n, k)
+        stacks = [(*self._matrix(x[0]), x.strides[0] // x.itemsize) for x in (a, b, out)]
+        self._mkl.cblas_sgemm_batch_strided(*sizes, 1.0, *stacks[0], *stacks[1], 0.0, *stacks[2], n_products)
 
     def exp(self, x: Floats) -> None:
         self._mkl.vmsExp(x.size, x.ctypes.data, x.ctypes.data, self._LOW_ACCURACY)
@@ -121,6 +135,6 @@ class MklMath:
     def _order(self, x: Floats) -> int:
         return self._PLAIN if x.strides[1] == x.itemsize else self._TRANSPOSED
 
-    def _step(self, x: Floats) -> int:
-        """Elements from one row, or column, to the next."""
-        return max(x.strides) // x.itemsize
+    def _matrix(self, x: Floats) -> tuple[int, int]:
+        """Address, and how many elements it is from one row, or column, to the next."""
+        return x.ctypes.data, max(x.strides) // x.itemsize

@@ -27,6 +27,13 @@ def encoder_attention(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
     return mx.array(_attention_on_host(np.asarray(q), np.asarray(k), np.asarray(v)))
 
 
+def cross_attention(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+    """`attention` without a mask, of few queries each to many keys: a chunk gets the same bits with any others."""
+    if not _runs_on_cpu(q):
+        return attention(q, k, v)
+    return mx.array(_cross_attention_on_host(np.asarray(q), np.asarray(k), np.asarray(v)))
+
+
 def gelu(x: mx.array) -> mx.array:
     """x * Phi(x), the exact GELU. MLX's own is compiled, and what threads compile aborts a process when it ends."""
     return x * (1 + mx.erf(x * math.sqrt(0.5))) * 0.5
@@ -61,6 +68,19 @@ def _attention_on_host(q: Floats, k: Floats, v: Floats) -> Floats:
 
     host.for_each(attend, np.ndindex(q.shape[:2]))
     return out
+
+
+def _cross_attention_on_host(q: Floats, k: Floats, v: Floats) -> Floats:
+    host = host_math()
+    queries, keys, values = (x.reshape(-1, *x.shape[2:]) for x in (q * np.float32(q.shape[-1] ** -0.5), k, v))
+    weights = np.empty((*queries.shape[:2], keys.shape[1]), np.float32)  # (B * nh, T, S)
+    host.multiply_stacks(queries, keys.swapaxes(1, 2), weights)
+    weights -= weights.max(axis=-1, keepdims=True)
+    host.exp(weights)
+    mixed = np.empty(queries.shape, np.float32)
+    host.multiply_stacks(weights, values, mixed)
+    mixed /= weights.sum(axis=-1, keepdims=True)
+    return mixed.reshape(q.shape)
 
 
 def _gelu_on_host(x: Floats) -> Floats:
