@@ -7,10 +7,12 @@ never NaN. The option `compat` writes these, too, as WhisperX does.
 """
 
 import json
+import logging
 import math
 import numbers
 import os
 import secrets
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -31,7 +33,10 @@ from whisperx.subtitles.cues import (
 )
 from whisperx.subtitles.readable import STYLES, readable_cues
 
+logger = logging.getLogger(__name__)
+
 SUBTITLE_STYLES = ("whisperx", *STYLES)
+_END_OF_ASS = 36000.0  # seconds
 _ONE_BREATH = 0.5  # seconds: words of one speaker that are closer are one turn
 
 
@@ -201,9 +206,16 @@ class _StyledWriter(SubtitlesWriter):
 
 
 class WriteASS(_StyledWriter):
-    """Advanced SubStation Alpha; its times are hundredths of a second."""
+    """Advanced SubStation Alpha; its times are hundredths of a second and end before 10 hours."""
 
     extension = "ass"
+
+    def write_result(self, result: Result, file: SupportsWrite, options: SubtitleOptions | None = None) -> None:
+        if any(float(segment["end"]) >= _END_OF_ASS for segment in result["segments"]):
+            logger.warning("ass: its times end at 9:59:59.99; what is said later is shown there")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # pysubs2 says the same for each time
+            super().write_result(result, file, options)
 
 
 class WriteTTML(_StyledWriter):
