@@ -45,7 +45,7 @@ def build_whisper(
         weights, quantization = _expanded(weights, quantization), None
     model = assemble(checkpoint.dims, weights, quantization, rows_per_tile or default_rows_per_tile())
     if mx.default_device() == mx.cpu:
-        _transpose_linears(model)
+        lay_out_for_cpu(model)
     mx.eval(model.parameters())
     return model
 
@@ -124,7 +124,7 @@ def _expanded(weights: Mapping[str, mx.array], packing: Quantization) -> dict[st
     return expanded
 
 
-def _transpose_linears(model: Whisper) -> None:
+def lay_out_for_cpu(model: Whisper) -> None:
     """Lay weights out as x @ W wants them: with 16 rows, MKL takes 4 times as long on the transposed layout."""
     for _, module in model.named_modules():
         if isinstance(module, nn.Linear):

@@ -1,0 +1,171 @@
+"""How near is each stage to what this machine can do? Speech detection, mel, encoder and decoder beside their floors.
+
+    python -m benchmarks.stages [--shapes tiny,base,small,large-v3,turbo] [--device cpu] [--rows 1,2,4,8,16,32]
+
+The networks have the shapes of Whisper's and random weights, in the type that the device computes in: speed does not
+depend on what they are. First the machine is measured: `GEMM` is the rate of its matrix products of 2048 rows and
+columns, `memory` how fast it reads 256 MB. A floor is the larger of two times: operations of the matrix products over
+GEMM, bytes of weights and of keys and values over memory. `share` is floor over measured time: 100 % cannot be had.
+
+For each shape: one chunk of 30 s through the encoder; one step of the decoder with so many rows, logits and choice
+included, 60 tokens into the transcripts; and one step of a single row without batch invariance, that is with products
+of one row (`P = 1`). Two lines tell what the fixed number of rows in a product brings and costs: a row of the fullest
+batch beside that single row, and a single row with and without it.
+
+Times are medians over `--repeats`. The last line is JSON.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+from collections.abc import Callable
+from importlib.metadata import version
+from time import perf_counter
+
+import whisperx.models  # noqa: F401 before MLX, which takes the BLAS that is loaded by then
+
+# isort: split
+import mlx.core as mx
+import numpy as np
+
+from whisperx.audio import SAMPLE_RATE, log_mel_spectrogram
+from whisperx.backends.mlx import find_device
+from whisperx.checkpoints import WhisperDimensions, expected_shapes
+from whisperx.models.blas import blas_in_use
+from whisperx.models.whisper.loading import assemble, default_rows_per_tile, lay_out_for_cpu
+from whisperx.models.whisper.model import KVCache, Whisper
+from whisperx.vads import load_vad
+
+SHAPES = {
+    "tiny": WhisperDimensions(80, 1500, 384, 6, 4, 51865, 448, 384, 6, 4),
+    "base": WhisperDimensions(80, 1500, 512, 8, 6, 51865, 448, 512, 8, 6),
+    "small": WhisperDimensions(80, 1500, 768, 12, 12, 51865, 448, 768, 12, 12),
+    "large-v3": WhisperDimensions(128, 1500, 1280, 20, 32, 51866, 448, 1280, 20, 32),
+    "turbo": WhisperDimensions(128, 1500, 1280, 20, 32, 51866, 448, 1280, 20, 4),
+}
+POSITION = 60  # tokens before the step that is timed
+
+
+def seconds(work: Callable[[], object], repeats: int) -> float:
+    """Median over `repeats`, after two runs that are not counted."""
+    times = []
+    for _ in range(repeats + 2):
+        start = perf_counter()
+        mx.eval(work())
+        times.append(perf_counter() - start)
+    return statistics.median(times[2:])
+
+
+def machine(dtype: mx.Dtype) -> tuple[float, float]:
+    """Operations and bytes a second."""
+    n = 2048
+    a, b = mx.random.normal((n, n)).astype(dtype), mx.random.normal((n, n)).astype(dtype)
+    gemm = 2 * n**3 / seconds(lambda: a @ b, 5)
+    many = mx.zeros((256 << 20) // dtype.size, dtype)
+    if mx.default_device() == mx.cpu:  # a product with one row: MLX adds up on one core
+        matrix, row = mx.ones((1 << 16, 1024), dtype), mx.ones((1, 1 << 16), dtype)
+        return gemm, matrix.nbytes / seconds(lambda: row @ matrix, 5)
+    return gemm, many.nbytes / seconds(lambda: many.sum(), 5)
+
+
+def random_whisper(dims: WhisperDimensions, dtype: mx.Dtype, rows_per_tile: int) -> Whisper:
+    weights = {
+        name: (mx.random.normal(shape) * float(np.prod(shape[1:]) ** -0.5)).astype(dtype)
+        for name, shape in expected_shapes(dims).items()
+    }
+    model = assemble(dims, weights, None, rows_per_tile)
+    if mx.default_device() == mx.cpu:
+        lay_out_for_cpu(model)
+    mx.eval(model.parameters())
+    return model
+
+
+def encoder_floor(dims: WhisperDimensions) -> float:
+    """Operations for one chunk, the keys and values that the decoder takes from it included."""
+    t, d = dims.n_audio_ctx, dims.n_audio_state
+    convolutions = 2 * 3 * (2 * t * dims.n_mels * d + t * d * d)
+    blocks = dims.n_audio_layer * (2 * 12 * t * d * d + 4 * t * t * d)
+    return convolutions + blocks + 4 * dims.n_text_layer * t * d * dims.n_text_state
+
+
+def step_floor(dims: WhisperDimensions, n_rows: int, size: int) -> tuple[float, float]:
+    """Operations, and bytes read, for one step of `n_rows` rows."""
+    d, layers = dims.n_text_state, dims.n_text_layer
+    weights = layers * 14 * d * d + dims.n_vocab * d
+    keys = 2 * layers * (dims.n_audio_ctx + POSITION) * d * n_rows
+    return 2.0 * (weights * n_rows + keys), float(size * (weights + keys))
+
+
+def time_step(model: Whisper, n_rows: int, repeats: int) -> float:
+    cache = KVCache.allocate(model.dims, n_rows, model.dtype)
+    cache.settle()
+    tokens, positions = mx.zeros((n_rows,), mx.int32), [POSITION] * n_rows
+
+    def step() -> mx.array:
+        hidden = model.decoder.step(tokens, positions, cache)
+        return mx.argmax(model.decoder.logits(hidden), axis=-1)
+
+    return seconds(step, repeats)
+
+
+def time_shape(
+    name: str, rows: list[int], repeats: int, gemm: float, memory: float, dtype: mx.Dtype
+) -> dict[str, object]:
+    dims, tile = SHAPES[name], default_rows_per_tile()
+    model = random_whisper(dims, dtype, tile)
+    mel = mx.random.normal((2 * dims.n_audio_ctx, dims.n_mels)).astype(dtype)
+    encode = seconds(lambda: model.decoder.cross_key_value(model.encoder(mel)), max(3, repeats // 4))
+    floor = encoder_floor(dims) / gemm
+    print(f"{name:9} encoder   {1e3 * encode:9.1f} ms   floor {1e3 * floor:8.1f} ms   share {floor / encode:4.0%}")
+    result: dict[str, object] = {"encoder": {"seconds": encode, "floor": floor}, "steps": {}}
+    steps = {}
+    for n in rows:
+        operations, size = step_floor(dims, n, dtype.size)
+        steps[n], floor = time_step(model, n, repeats), max(operations / gemm, size / memory)
+        print(
+            f"{name:9} step {n:>4} {1e3 * steps[n]:9.2f} ms   floor {1e3 * floor:8.2f} ms   "
+            f"share {floor / steps[n]:4.0%}   {n / steps[n]:7.0f} tokens/s"
+        )
+        result["steps"][n] = {"seconds": steps[n], "floor": floor}
+    model.decoder.rows_per_tile = 1
+    single = time_step(model, 1, repeats)
+    full, price = max(rows), steps[1] / single
+    gain = single / (steps[full] / full)
+    print(
+        f"{name:9} P = 1, one row {1e3 * single:.2f} ms: {full} rows in products of {tile} are {gain:.1f} times as fast,"
+    )
+    print(f"{name:9} and one row in products of {tile} takes {price:.2f} times as long")
+    return result | {"single_row": single, "gain": gain, "price": price, "rows_per_tile": tile}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", default="tiny,base,small,large-v3,turbo", type=lambda text: text.split(","))
+    parser.add_argument("--rows", default="1,2,4,8,16,32", type=lambda text: [int(n) for n in text.split(",")])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--repeats", type=int, default=15)
+    args = parser.parse_args()
+
+    device = find_device(args.device)
+    mx.set_default_device(device)
+    on_cpu = device == mx.Device(mx.cpu)
+    dtype = mx.float32 if on_cpu else mx.float16
+    versions = {package: version(package) for package in ("whisperx-mlx", "mlx", "numpy")}
+    print(f"{platform.platform()}, {blas_in_use() if on_cpu else device}, {versions}")
+    gemm, memory = machine(dtype)
+    print(f"GEMM {gemm / 1e9:.0f} GFLOP/s, memory {memory / 1e9:.1f} GB/s")
+
+    audio = np.random.default_rng(0).normal(0, 0.1, 600 * SAMPLE_RATE).astype(np.float32)
+    vad = load_vad("silero")
+    detect = 6 * seconds(lambda: len(vad(audio)), 1)
+    mel = 120 * seconds(lambda: log_mel_spectrogram(audio[: 30 * SAMPLE_RATE], 80).size, 5)
+    print(f"of an hour: speech detection {detect:.1f} s, mel {mel:.1f} s")
+    shapes = {name: time_shape(name, args.rows, args.repeats, gemm, memory, dtype) for name in args.shapes}
+    print(
+        json.dumps({"gemm": gemm, "memory": memory, "vad": detect, "mel": mel, "versions": versions, "shapes": shapes})
+    )
+
+
+if __name__ == "__main__":
+    main()
