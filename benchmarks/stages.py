@@ -133,7 +133,7 @@ def time_shape(
     full, price = max(rows), steps[1] / single
     gain = single / (steps[full] / full)
     print(
-        f"{name:9} one row, P = 1: {1e3 * single:.2f} ms; {full} rows in products of {tile}: {gain:.1f} times its speed,"
+        f"{name:9} P = 1, one row: {1e3 * single:.2f} ms; {full} rows in products of {tile}: {gain:.1f} times as fast,"
     )
     print(f"{name:9} and one row in products of {tile} takes {price:.2f} times as long")
     return result | {"single_row": single, "gain": gain, "price": price, "rows_per_tile": tile}
