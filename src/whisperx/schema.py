@@ -34,6 +34,7 @@ class SingleSegment(TypedDict):
     temperature: NotRequired[float]
     tokens: NotRequired[list[int]]  # of this piece
     language: NotRequired[str]  # of the chunk, where each was asked for its own
+    words: NotRequired[list["SingleWordSegment"]]  # where the decoder was asked for them
 
 
 class TranscriptionResult(TypedDict):
@@ -168,6 +169,8 @@ class DecodingOptions:
     seed: int = 0  # of the sampling; text depends on it only where the first temperature did not do
 
     def __post_init__(self) -> None:
+    word_timestamps: bool = False  # when each word is said, too: where the model listened while it chose it
+
         ranges: dict[str, tuple[bool, str]] = {
             "task": (self.task in ("transcribe", "translate"), "transcribe or translate"),
             "max_initial_timestamp": (0 <= self.max_initial_timestamp <= 30, "0 to 30 seconds"),
@@ -208,6 +211,16 @@ class DecodingResult:
     text: str  # with Whisper's leading space; empty where the chunk is silence
     tokens: tuple[int, ...]  # without prompt and end of text
     language: str
+@dataclass(frozen=True, slots=True)
+class TimedWord:
+    """A word of a chunk's transcript and when it is said, in seconds from the start of the chunk."""
+
+    word: str  # with its space and punctuation: the words of a chunk joined are its text
+    start: float
+    end: float
+    probability: float  # mean of its tokens'
+
+
     avg_logprob: float  # sum of the log-probabilities of the tokens and the end of text / (number of tokens + 1)
     no_speech_prob: float  # of the no-speech token where the transcript starts
     temperature: float  # at which it was decoded
@@ -220,6 +233,7 @@ class Backend(Protocol):
 
     @property
     def device(self) -> str:
+    words: tuple[TimedWord, ...] | None = None  # None: not asked for
         """Where it computes, for people: "gpu:0", or "cpu" and with what."""
 
     @property

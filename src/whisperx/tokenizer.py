@@ -5,6 +5,7 @@ transcribe, startoflm, startofprev, nospeech, notimestamps, and 1501 timestamps 
 """
 
 import base64
+import codecs
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tiktoken
 
@@ -57,6 +58,9 @@ TO_LANGUAGE_CODE = {name: code for code, name in LANGUAGES.items()} | {
     "castilian": "es",
     "mandarin": "zh",
 }
+
+# Written without spaces between words.
+UNSPACED_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "km", "yue"})
 
 N_TIMESTAMPS = 1501
 SECONDS_PER_TIMESTAMP = 0.02
@@ -104,6 +108,13 @@ def language_code(name: str) -> str:
     if code not in LANGUAGES:
         raise OptionError(f"Unsupported language: {name}")
     return code
+
+
+class Piece(NamedTuple):
+    """Tokens that make up whole characters."""
+
+    text: str
+    n_tokens: int
 
 
 @dataclass(frozen=True)
@@ -155,6 +166,21 @@ class Tokenizer:
     def decode(self, tokens: Iterable[int]) -> str:
         """Text of `tokens`, special tokens and timestamps left out."""
         return self.encoding.decode([token for token in tokens if token < self.eot])
+
+    def pieces(self, tokens: Iterable[int]) -> list[Piece]:
+        """Text tokens in the smallest pieces of whole characters; their texts joined are `decode(tokens)`."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        pieces = []
+        text, n_tokens = "", 0
+        for token in tokens:
+            text += decoder.decode(self.encoding.decode_single_token_bytes(token))
+            n_tokens += 1
+            if text and not decoder.getstate()[0]:  # one token of the multilingual vocabulary has no text
+                pieces.append(Piece(text, n_tokens))
+                text, n_tokens = "", 0
+        if text := text + decoder.decode(b"", final=True):
+            pieces.append(Piece(text, n_tokens))
+        return pieces
 
     def prompt(self, language: str | None, task: Task, *, without_timestamps: bool) -> tuple[int, ...]:
         """The tokens that start a transcript: startoftranscript, language and task, and notimestamps if so.

@@ -7,6 +7,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,12 @@ from whisperx.models.blas import blas_in_use, set_blas_threads
 from whisperx.models.whisper.attempts import Attempts
 from whisperx.models.whisper.beam import BeamBatch
 from whisperx.models.whisper.compute_types import find_compute_type
-from whisperx.models.whisper.decoding import Batch, Row, RunningBatch, run
+from whisperx.models.whisper.decoding import Batch, Row, RunningBatch, logprobs_on_host, run
 from whisperx.models.whisper.filters import TokenRules
 from whisperx.models.whisper.loading import build_whisper
 from whisperx.models.whisper.model import KeyValue
-from whisperx.schema import Audio, DecodingOptions, DecodingResult, Meter
+from whisperx.models.whisper.timing import SAMPLES_PER_FRAME, timed_words, token_times
+from whisperx.schema import Audio, DecodingOptions, DecodingResult, Meter, Task, TimedWord
 from whisperx.tokenizer import read_tokenizer
 
 # How MLX says on Metal, CUDA and CPUs that an array does not fit, or a command's temporaries do not.
@@ -58,6 +61,7 @@ class MlxBackend:
         self.dims = checkpoint.dims
         self.tokenizer = read_tokenizer(model if model.is_dir() else model.parent, checkpoint.dims.n_vocab)
         self._refill = refill
+        self._alignment_heads = checkpoint.alignment_heads
         self._lock = threading.Lock()
         self._max_slots = sys.maxsize  # chunks decoded at a time that memory is known to hold
         self._encoded: tuple[Audio, list[KeyValue]] | None = (
@@ -136,6 +140,33 @@ class MlxBackend:
             yield from self._decode_together(missing, chunks, options, n_slots, meter)
             return
         text_before: list[int] = []
+    def time_words(
+        self,
+        chunks: Sequence[Audio],
+        texts: Sequence[str | Sequence[int]],
+        language: str,
+        *,
+        task: Task = "transcribe",
+        meter: Meter | None = None,
+    ) -> list[tuple[TimedWord, ...]]:
+        """When the words of a known text are said in each chunk of at most 30 s; joined they are the text.
+
+        texts : one for each chunk, as text or as its tokens
+        language : code; ignored by a model that knows English only
+
+        Raises OptionError for a text with more tokens than the model reads at once (about 440).
+        """
+        meter = meter or Meter()
+        timed = []
+        with self._on_device():
+            for audio, text in zip(chunks, texts, strict=True):
+                tokens = self.tokenizer.encode(text) if isinstance(text, str) else text
+                cross = self._encode(audio, meter)
+                with meter.time("word times"):
+                    timed.append(tuple(self._time_words(cross, [tokens], len(audio), language, task)[0]))
+            self._encoded = None
+        return timed
+
         for chunk in missing:  # each waits for the one before: nothing to batch
             for _, result in self._decode_together([chunk], chunks, options, n_slots, meter, text_before):
                 # What took a high temperature may be wrong, and would lead the next chunk astray.
@@ -173,10 +204,49 @@ class MlxBackend:
         """How many chunks to decode at a time after running out of memory with `n_slots`; what is done stays done.
 
         Raises `error` again where it says something else, BackendError where there is nothing left to halve.
+                if options.word_timestamps:
+                    result = self._with_words(result, row, len(chunks[row.chunk]), options.task, meter)
         """
         if not (isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error))):
             raise error
         if n_slots == 1:
+    def _with_words(self, result: DecodingResult, row: Row, n_samples: int, task: Task, meter: Meter) -> DecodingResult:
+        """A result with its words, timed by the sound that the row has heard."""
+        sections = [result.tokens] if result.pieces is None else [piece.tokens for piece in result.pieces]
+        with meter.time("word times"):
+            words = self._time_words(row.cross(), sections, n_samples, result.language, task)
+        return replace(result, words=tuple(word for section in words for word in section))
+
+    def _time_words(
+        self, cross: list[KeyValue], sections: Sequence[Sequence[int]], n_samples: int, language: str, task: Task
+    ) -> list[list[TimedWord]]:
+        """The words of each section of a transcript that is said in `n_samples` of sound.
+
+        Its text tokens are read once more, all at once, whatever stood between them when they were chosen: so the
+        times of a text do not depend on how it was found.
+        """
+        sections = [[token for token in section if token < self.tokenizer.eot] for section in sections]
+        text = [token for section in sections for token in section]
+        if not text:
+            return [[] for _ in sections]
+        prompt = self.tokenizer.prompt(language, task, without_timestamps=True)
+        if len(text) > self.dims.n_text_ctx - len(prompt):
+            room = self.dims.n_text_ctx - len(prompt)
+            raise OptionError(f"the text of a chunk has {len(text)} tokens; at most {room} fit. Give shorter chunks.")
+        tokens = [*prompt, *text, self.tokenizer.eot][: self.dims.n_text_ctx]
+        first = len(prompt) - 1  # where the first token of the text is chosen
+        decoder, n_frames = self._model.decoder, min(max(n_samples // SAMPLES_PER_FRAME, 1), self.dims.n_audio_ctx)
+        hidden, scores = decoder.listen(tokens, cross, self._alignment_heads, n_frames)
+        logits = np.asarray(decoder.logits(hidden[first : first + len(text)]))[:, : self.tokenizer.eot]
+        logprobs = [logprobs_on_host(*row)[0] for row in zip(logits, np.array(text)[:, None], strict=True)]
+        starts = token_times(np.asarray(scores), first, len(text))
+        probabilities = np.exp(logprobs, dtype=np.float32)
+        borders = pairwise([0, *accumulate(map(len, sections))])
+        return [
+            timed_words(self.tokenizer, section, language, starts[first : end + 1], probabilities[first:end])
+            for section, (first, end) in zip(sections, borders, strict=True)
+        ]
+
             raise BackendError(
                 f"Not enough memory on {self.device} to decode one chunk at a time ({error}). Use a smaller model, or "
                 "on a GPU compute_type int8."

@@ -3,7 +3,8 @@
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 import mlx.core as mx
@@ -12,50 +13,8 @@ import numpy.typing as npt
 
 from whisperx.models.whisper.filters import History, TokenRules
 from whisperx.models.whisper.model import KeyValue, KVCache, Whisper
+from whisperx.models.whisper.row import Row
 from whisperx.schema import Meter
-
-
-@dataclass
-class Row:
-    """One transcript of one chunk on its way through the decoder."""
-
-    chunk: int
-    prompt: tuple[int, ...]
-    sot: int
-    eot: int
-    max_new_tokens: int
-    temperature: float = 0.0  # 0: the likeliest token each time
-    attempt: int = 0  # which of the temperatures this is
-    key: int = 0  # of the random numbers, 32 bits; they depend on it and on the token's place alone
-    n_beams: int = 1  # more than one: the best that a beam search finds
-    tokens: list[int] = field(default_factory=list)
-    sum_logprob: float = 0.0
-    no_speech_prob: float = 0.0
-    done: bool = False
-
-    @property
-    def start(self) -> int:
-        """Where in the prompt the transcript starts: what stands before is context."""
-        return self.prompt.index(self.sot)
-
-    @property
-    def position(self) -> int:
-        """Where the newest token stands."""
-        return len(self.prompt) + len(self.tokens) - 1
-
-    def accept(self, token: int, logprob: float) -> None:
-        if self.done:
-            return
-        self.sum_logprob += logprob
-        if token == self.eot:
-            self.done = True
-        else:
-            self.tokens.append(token)
-            self.done = len(self.tokens) == self.max_new_tokens
-
-    @property
-    def avg_logprob(self) -> float:
-        return self.sum_logprob / (len(self.tokens) + 1)
 
 
 @dataclass(frozen=True)
@@ -135,7 +94,12 @@ class RunningBatch(ABC, Generic[Occupant]):
         occupants = self._close_ranks()
         self._take_steps(occupants)
         self._occupants = [None if occupant.done else occupant for occupant in occupants]
-        return [self._end(occupant) for occupant in occupants if occupant.done]
+        finished = []
+        for slot, occupant in enumerate(occupants):
+            if occupant.done:
+                finished.append(self._end(occupant))
+                finished[-1].cross = partial(self._cache.cross_of, slot)
+        return finished
 
     @abstractmethod
     def _begin(self, row: Row, logits: mx.array) -> Occupant:

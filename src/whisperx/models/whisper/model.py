@@ -26,6 +26,7 @@ KeyValue = tuple[mx.array, mx.array]  # each (n, n_head, n_ctx, head_dim)
 
 AttendOwn = Callable[[mx.array, mx.array, mx.array], mx.array]  # self-attention of q, k, v, each (B, nh, T, hs)
 
+Attend = Callable[[mx.array], mx.array]  # attention to the sound of q (B, nh, T, hs)
 
 def tiled(layer: Callable[[mx.array], mx.array], x: mx.array, rows_per_tile: int) -> mx.array:
     """`layer` on the rows of x (..., n_in), never on more or fewer than `rows_per_tile` at a time."""
@@ -104,7 +105,7 @@ class DecoderBlock(nn.Module):
         self.mlp2 = nn.Linear(4 * n_state, n_state)
         self.mlp_ln = nn.LayerNorm(n_state)
 
-    def __call__(self, x: mx.array, attend_own: AttendOwn, cross: KeyValue, rows_per_tile: int) -> mx.array:
+    def __call__(self, x: mx.array, attend_own: AttendOwn, attend: Attend, rows_per_tile: int) -> mx.array:
         def linear(layer: nn.Module, y: mx.array) -> mx.array:
             return tiled(layer, y, rows_per_tile)
 
@@ -113,8 +114,7 @@ class DecoderBlock(nn.Module):
         x = x + linear(attn.out, merge_heads(attend_own(q, k, v)))
 
         y, attn = self.cross_attn_ln(x), self.cross_attn
-        q = attn.split_heads(linear(attn.query, y))
-        x = x + linear(attn.out, merge_heads(attention(q, *cross)))
+        x = x + linear(attn.out, merge_heads(attend(attn.split_heads(linear(attn.query, y)))))
 
         return x + linear(self.mlp2, gelu(linear(self.mlp1, self.mlp_ln(x))))
 
@@ -155,6 +155,10 @@ class KVCache:
             array[target : target + 1] = array[source : source + 1]
 
     def settle(self) -> None:
+    def cross_of(self, slot: int) -> list[KeyValue]:
+        """The keys and values of a chunk's audio. To be let go before the next write, which else copies the cache."""
+        return [(keys[slot : slot + 1], values[slot : slot + 1]) for keys, values in self.cross]
+
         """Finish all writing. Then nothing else refers to the arrays, and the next write happens in place."""
         mx.eval(self._arrays())
 
@@ -193,7 +197,27 @@ class TextDecoder(nn.Module):
     def prefill(self, tokens: Sequence[int], cross: Sequence[KeyValue]) -> tuple[mx.array, list[KeyValue]]:
         """A prompt of T tokens, one row: hidden states (T, n_text_state), and the tokens' keys and values per layer."""
         own: list[KeyValue] = []
+        hidden, own, _ = self._read(tokens, cross)
+        return hidden, own
 
+    def listen(
+        self, tokens: Sequence[int], cross: Sequence[KeyValue], heads: Heads, n_frames: int
+    ) -> tuple[mx.array, mx.array]:
+        """Known tokens, T of one row: hidden states (T, n_text_state), and how well each suits each frame.
+
+        That is the scaled product of query and key, float32 (n_heads, T, n_frames), in the cross-attention heads
+        (layer, head) and for the first frames.
+        """
+        hidden, _, queries = self._read(tokens, cross)
+        scores = [queries[layer][0, head] @ cross[layer][0][0, head, :n_frames].T for layer, head in heads.tolist()]
+        return hidden, mx.stack(scores).astype(mx.float32) * queries[0].shape[-1] ** -0.5
+
+    def _read(
+        self, tokens: Sequence[int], cross: Sequence[KeyValue]
+    ) -> tuple[mx.array, list[KeyValue], list[mx.array]]:
+        """T tokens of one row: hidden states; per layer keys and values, and queries to the sound (1, nh, T, hs)."""
+
+        queries: list[mx.array] = []
         def attend_own(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
             own.append((k, v))
             return attention(q, k, v, "causal")
@@ -218,7 +242,7 @@ class TextDecoder(nn.Module):
         first = mx.array(list(beams.places if beams else positions))[:, None]
         chunks, places = mx.arange(n_chunks)[:, None], first + mx.arange(x.shape[1])  # (n, 1), (n, n_beams)
         windows = _windows(beams or positions, cache.capacity)
-        for block, own, (cross_k, cross_v) in zip(self.blocks, cache.own, cache.cross, strict=True):
+        for block, own, cross in zip(self.blocks, cache.own, cache.cross, strict=True):
 
             def attend_own(q: mx.array, k: mx.array, v: mx.array, own: list[mx.array] = own) -> mx.array:
                 own[0][chunks, :, places] = k.swapaxes(1, 2)
