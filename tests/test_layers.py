@@ -15,10 +15,11 @@ SRC = Path(__file__).parents[1] / "src"
 # Modules (with all below them) and the packages from elsewhere that they may import.
 ROWS: list[tuple[set[str], set[str]]] = [
     ({"errors", "log_utils"}, set()),
+    ({"inputs"}, set()),
     ({"schema"}, {"numpy"}),
     ({"audio"}, {"numpy", "av"}),
     (
-        {"tokenizer", "hub", "checkpoints", "chunks"},
+        {"tokenizer", "hub", "checkpoints", "chunks", "clustering"},
         {"numpy", "tiktoken", "tokenizers", "huggingface_hub", "safetensors"},
     ),
     ({"models"}, {"numpy", "mlx"}),
@@ -28,7 +29,8 @@ ROWS: list[tuple[set[str], set[str]]] = [
     ({"asr"}, {"numpy"}),
     ({"transcribe"}, set()),  # runs what asr loads
     ({"report"}, set()),
-    ({"cli", "convert", "serve", "jobs", "utils", "types", "SubtitlesProcessor", "conjunctions"}, {"rich"}),
+    ({"screen", "arguments"}, {"rich"}),
+    ({"cli", "convert", "serve", "jobs", "utils", "types", "SubtitlesProcessor", "conjunctions"}, set()),
     ({"__main__", "__init__"}, set()),
 ]
 ENGINES = {"backends.mlx": {"mlx"}, "backends.ctranslate2": {"ctranslate2"}}  # each in its own file
