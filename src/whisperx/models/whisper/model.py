@@ -20,13 +20,14 @@ import numpy.typing as npt
 from mlx import nn
 
 from whisperx.checkpoints import WhisperDimensions, sinusoids
+from whisperx.checkpoints.alignment_heads import Heads
 from whisperx.models.ops import attention, encoder_attention, encoder_gelu, gelu
 
 KeyValue = tuple[mx.array, mx.array]  # each (n, n_head, n_ctx, head_dim)
 
 AttendOwn = Callable[[mx.array, mx.array, mx.array], mx.array]  # self-attention of q, k, v, each (B, nh, T, hs)
-
 Attend = Callable[[mx.array], mx.array]  # attention to the sound of q (B, nh, T, hs)
+
 
 def tiled(layer: Callable[[mx.array], mx.array], x: mx.array, rows_per_tile: int) -> mx.array:
     """`layer` on the rows of x (..., n_in), never on more or fewer than `rows_per_tile` at a time."""
@@ -154,11 +155,11 @@ class KVCache:
         for array in self._arrays():
             array[target : target + 1] = array[source : source + 1]
 
-    def settle(self) -> None:
     def cross_of(self, slot: int) -> list[KeyValue]:
         """The keys and values of a chunk's audio. To be let go before the next write, which else copies the cache."""
         return [(keys[slot : slot + 1], values[slot : slot + 1]) for keys, values in self.cross]
 
+    def settle(self) -> None:
         """Finish all writing. Then nothing else refers to the arrays, and the next write happens in place."""
         mx.eval(self._arrays())
 
@@ -196,7 +197,6 @@ class TextDecoder(nn.Module):
 
     def prefill(self, tokens: Sequence[int], cross: Sequence[KeyValue]) -> tuple[mx.array, list[KeyValue]]:
         """A prompt of T tokens, one row: hidden states (T, n_text_state), and the tokens' keys and values per layer."""
-        own: list[KeyValue] = []
         hidden, own, _ = self._read(tokens, cross)
         return hidden, own
 
@@ -216,16 +216,22 @@ class TextDecoder(nn.Module):
         self, tokens: Sequence[int], cross: Sequence[KeyValue]
     ) -> tuple[mx.array, list[KeyValue], list[mx.array]]:
         """T tokens of one row: hidden states; per layer keys and values, and queries to the sound (1, nh, T, hs)."""
-
+        own: list[KeyValue] = []
         queries: list[mx.array] = []
+
         def attend_own(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
             own.append((k, v))
             return attention(q, k, v, "causal")
 
         x = (self.token_embedding(mx.array(list(tokens))) + self.positional_embedding[: len(tokens)])[None]
         for block, key_value in zip(self.blocks, cross, strict=True):
-            x = block(x, attend_own, key_value, self.rows_per_tile)
-        return self.ln(x)[0], own
+
+            def attend(q: mx.array, key_value: KeyValue = key_value) -> mx.array:
+                queries.append(q)
+                return attention(q, *key_value)
+
+            x = block(x, attend_own, attend, self.rows_per_tile)
+        return self.ln(x)[0], own, queries
 
     def step(
         self, tokens: mx.array, positions: Sequence[int], cache: KVCache, beams: BeamKeys | None = None
@@ -249,8 +255,11 @@ class TextDecoder(nn.Module):
                 own[1][chunks, :, places] = v.swapaxes(1, 2)
                 return _attend_windows(q, own[0][:n_chunks], own[1][:n_chunks], windows)
 
-            # The beams stand where a prompt has its tokens: all of them attend to one copy of keys.
-            x = block(x, attend_own, (cross_k[:n_chunks], cross_v[:n_chunks]), self.rows_per_tile)
+            def attend(q: mx.array, cross: list[mx.array] = cross) -> mx.array:
+                # The beams stand where a prompt has its tokens: all of them attend to one copy of keys.
+                return attention(q, cross[0][:n_chunks], cross[1][:n_chunks])
+
+            x = block(x, attend_own, attend, self.rows_per_tile)
         hidden: mx.array = self.ln(x)
         return hidden.reshape(-1, hidden.shape[-1])
 
