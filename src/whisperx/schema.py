@@ -33,8 +33,8 @@ class SingleSegment(TypedDict):
     compression_ratio: NotRequired[float]
     temperature: NotRequired[float]
     tokens: NotRequired[list[int]]  # of this piece
-    language: NotRequired[str]  # of the chunk, where each was asked for its own
     words: NotRequired[list["SingleWordSegment"]]  # where the decoder was asked for them
+    language: NotRequired[str]  # of the chunk, where each was asked for its own
 
 
 class TranscriptionResult(TypedDict):
@@ -168,9 +168,9 @@ class DecodingOptions:
     no_speech_threshold: float | None = 0.6  # above, and too unsure: silence, without text
     seed: int = 0  # of the sampling; text depends on it only where the first temperature did not do
 
-    def __post_init__(self) -> None:
     word_timestamps: bool = False  # when each word is said, too: where the model listened while it chose it
 
+    def __post_init__(self) -> None:
         ranges: dict[str, tuple[bool, str]] = {
             "task": (self.task in ("transcribe", "translate"), "transcribe or translate"),
             "max_initial_timestamp": (0 <= self.max_initial_timestamp <= 30, "0 to 30 seconds"),
@@ -205,13 +205,6 @@ class TimedText:
 
 
 @dataclass(frozen=True, slots=True)
-class DecodingResult:
-    """What the decoder heard in one chunk."""
-
-    text: str  # with Whisper's leading space; empty where the chunk is silence
-    tokens: tuple[int, ...]  # without prompt and end of text
-    language: str
-@dataclass(frozen=True, slots=True)
 class TimedWord:
     """A word of a chunk's transcript and when it is said, in seconds from the start of the chunk."""
 
@@ -221,11 +214,19 @@ class TimedWord:
     probability: float  # mean of its tokens'
 
 
+@dataclass(frozen=True, slots=True)
+class DecodingResult:
+    """What the decoder heard in one chunk."""
+
+    text: str  # with Whisper's leading space; empty where the chunk is silence
+    tokens: tuple[int, ...]  # without prompt and end of text
+    language: str
     avg_logprob: float  # sum of the log-probabilities of the tokens and the end of text / (number of tokens + 1)
     no_speech_prob: float  # of the no-speech token where the transcript starts
     temperature: float  # at which it was decoded
     compression_ratio: float  # of the text by zlib: 2 and more means that it repeats itself
     pieces: tuple[TimedText, ...] | None  # the text by its timestamps; None: decoded without them
+    words: tuple[TimedWord, ...] | None = None  # None: not asked for
 
 
 class Backend(Protocol):
@@ -233,7 +234,6 @@ class Backend(Protocol):
 
     @property
     def device(self) -> str:
-    words: tuple[TimedWord, ...] | None = None  # None: not asked for
         """Where it computes, for people: "gpu:0", or "cpu" and with what."""
 
     @property

@@ -25,10 +25,11 @@ from whisperx.models.blas import blas_in_use, set_blas_threads
 from whisperx.models.whisper.attempts import Attempts
 from whisperx.models.whisper.beam import BeamBatch
 from whisperx.models.whisper.compute_types import find_compute_type
-from whisperx.models.whisper.decoding import Batch, Row, RunningBatch, logprobs_on_host, run
+from whisperx.models.whisper.decoding import Batch, RunningBatch, logprobs_on_host, run
 from whisperx.models.whisper.filters import TokenRules
 from whisperx.models.whisper.loading import build_whisper
 from whisperx.models.whisper.model import KeyValue
+from whisperx.models.whisper.row import Row
 from whisperx.models.whisper.timing import SAMPLES_PER_FRAME, timed_words, token_times
 from whisperx.schema import Audio, DecodingOptions, DecodingResult, Meter, Task, TimedWord
 from whisperx.tokenizer import read_tokenizer
@@ -60,8 +61,8 @@ class MlxBackend:
         checkpoint = load_checkpoint(model)
         self.dims = checkpoint.dims
         self.tokenizer = read_tokenizer(model if model.is_dir() else model.parent, checkpoint.dims.n_vocab)
-        self._refill = refill
         self._alignment_heads = checkpoint.alignment_heads
+        self._refill = refill
         self._lock = threading.Lock()
         self._max_slots = sys.maxsize  # chunks decoded at a time that memory is known to hold
         self._encoded: tuple[Audio, list[KeyValue]] | None = (
@@ -132,14 +133,6 @@ class MlxBackend:
                     mx.clear_cache()  # after `except`, for the error holds the arrays of the batch
         return [results[i] for i in range(len(chunks))]
 
-    def _decode(
-        self, missing: Sequence[int], chunks: Sequence[Audio], options: DecodingOptions, n_slots: int, meter: Meter
-    ) -> Iterator[tuple[int, DecodingResult]]:
-        """The results of the chunks of these indices, with the index, each as soon as it is there."""
-        if not options.condition_on_previous_text:
-            yield from self._decode_together(missing, chunks, options, n_slots, meter)
-            return
-        text_before: list[int] = []
     def time_words(
         self,
         chunks: Sequence[Audio],
@@ -167,6 +160,14 @@ class MlxBackend:
             self._encoded = None
         return timed
 
+    def _decode(
+        self, missing: Sequence[int], chunks: Sequence[Audio], options: DecodingOptions, n_slots: int, meter: Meter
+    ) -> Iterator[tuple[int, DecodingResult]]:
+        """The results of the chunks of these indices, with the index, each as soon as it is there."""
+        if not options.condition_on_previous_text:
+            yield from self._decode_together(missing, chunks, options, n_slots, meter)
+            return
+        text_before: list[int] = []
         for chunk in missing:  # each waits for the one before: nothing to batch
             for _, result in self._decode_together([chunk], chunks, options, n_slots, meter, text_before):
                 # What took a high temperature may be wrong, and would lead the next chunk astray.
@@ -196,20 +197,12 @@ class MlxBackend:
             meter.count("tokens", len(row.tokens))
             result = attempts.judge(row)
             if isinstance(result, DecodingResult):
+                if options.word_timestamps:
+                    result = self._with_words(result, row, len(chunks[row.chunk]), options.task, meter)
                 yield row.chunk, result
             else:
                 waiting.extend(result)
 
-    def _fewer_slots(self, n_slots: int, error: Exception) -> int:
-        """How many chunks to decode at a time after running out of memory with `n_slots`; what is done stays done.
-
-        Raises `error` again where it says something else, BackendError where there is nothing left to halve.
-                if options.word_timestamps:
-                    result = self._with_words(result, row, len(chunks[row.chunk]), options.task, meter)
-        """
-        if not (isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error))):
-            raise error
-        if n_slots == 1:
     def _with_words(self, result: DecodingResult, row: Row, n_samples: int, task: Task, meter: Meter) -> DecodingResult:
         """A result with its words, timed by the sound that the row has heard."""
         sections = [result.tokens] if result.pieces is None else [piece.tokens for piece in result.pieces]
@@ -247,6 +240,14 @@ class MlxBackend:
             for section, (first, end) in zip(sections, borders, strict=True)
         ]
 
+    def _fewer_slots(self, n_slots: int, error: Exception) -> int:
+        """How many chunks to decode at a time after running out of memory with `n_slots`; what is done stays done.
+
+        Raises `error` again where it says something else, BackendError where there is nothing left to halve.
+        """
+        if not (isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error))):
+            raise error
+        if n_slots == 1:
             raise BackendError(
                 f"Not enough memory on {self.device} to decode one chunk at a time ({error}). Use a smaller model, or "
                 "on a GPU compute_type int8."
