@@ -12,10 +12,11 @@ from random_whisper import SMALL_DIMS, checkpoint, random_arrays, random_mel, ra
 from whisperx.errors import OptionError
 from whisperx.models.whisper import beam
 from whisperx.models.whisper.beam import BeamBatch, Hypothesis, Lineage, Search
-from whisperx.models.whisper.decoding import Batch, Row, RunningBatch, run
+from whisperx.models.whisper.decoding import Batch, RunningBatch, run
 from whisperx.models.whisper.filters import History
 from whisperx.models.whisper.loading import build_whisper
 from whisperx.models.whisper.model import BeamKeys, KeyValue, KVCache, Whisper
+from whisperx.models.whisper.row import Row
 from whisperx.schema import DecodingOptions, Meter
 
 EOT = 9

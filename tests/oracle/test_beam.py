@@ -13,10 +13,11 @@ from references import openai_whisper
 
 from whisperx.audio import log_mel_spectrogram, pad_or_trim
 from whisperx.models.whisper.beam import BeamBatch
-from whisperx.models.whisper.decoding import Row, run
+from whisperx.models.whisper.decoding import run
 from whisperx.models.whisper.filters import TokenRules
 from whisperx.models.whisper.loading import build_whisper
 from whisperx.models.whisper.model import KeyValue, Whisper
+from whisperx.models.whisper.row import Row
 from whisperx.schema import DecodingOptions, Meter
 from whisperx.tokenizer import get_tokenizer
 

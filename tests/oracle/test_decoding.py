@@ -11,9 +11,10 @@ from random_whisper import TALKER, checkpoint, random_speech, talker_arrays
 from references import openai_whisper
 
 from whisperx.audio import log_mel_spectrogram, pad_or_trim
-from whisperx.models.whisper.decoding import Batch, Row, run
+from whisperx.models.whisper.decoding import Batch, run
 from whisperx.models.whisper.filters import TokenRules
 from whisperx.models.whisper.loading import build_whisper
+from whisperx.models.whisper.row import Row
 from whisperx.schema import DecodingOptions, Meter
 from whisperx.tokenizer import get_tokenizer
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from whisperx.audio import SAMPLE_RATE
 from whisperx.errors import OptionError
-from whisperx.models.whisper.decoding import Row
 from whisperx.models.whisper.results import make_result, needs_fallback
+from whisperx.models.whisper.row import Row
 from whisperx.schema import Audio, DecodingOptions, DecodingResult
 from whisperx.tokenizer import Tokenizer
 
@@ -133,3 +133,19 @@ def whole_prompt(
             f"initial_prompt, hotwords and prefix take {len(prompt)} tokens; at most {n_text_ctx - 1} fit."
         )
     return prompt
+
+
+def suppressed_tokens(tokenizer: Tokenizer, options: DecodingOptions) -> set[int]:
+    """Tokens that are never sampled: those of the prompt, those asked for, and -1 expanded.
+
+    Raises OptionError for an id that is not in the vocabulary.
+    """
+    suppressed = set(tokenizer.never_sampled_tokens)
+    n_vocab = tokenizer.encoding.n_vocab
+    for token in options.suppress_tokens:
+        if not -1 <= token < n_vocab:
+            raise OptionError(f"suppress_tokens: {token} is no token; expected -1 or 0 to {n_vocab - 1}.")
+        suppressed.update(tokenizer.non_speech_tokens if token == -1 else [token])
+    if options.suppress_numerals:
+        suppressed.update(tokenizer.numeral_tokens)
+    return suppressed

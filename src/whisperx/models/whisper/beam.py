@@ -13,9 +13,10 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from whisperx.models.whisper.decoding import Row, RunningBatch, logprobs_on_host
+from whisperx.models.whisper.decoding import RunningBatch, logprobs_on_host
 from whisperx.models.whisper.filters import TokenRules
 from whisperx.models.whisper.model import BeamKeys, Whisper
+from whisperx.models.whisper.row import Row
 from whisperx.schema import DecodingOptions, Meter
 
 Candidates: TypeAlias = Sequence[tuple[int, float]]  # what may follow a beam: tokens and log-probabilities, best first

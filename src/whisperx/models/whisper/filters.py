@@ -10,7 +10,7 @@ from typing import NamedTuple
 import mlx.core as mx
 import numpy as np
 
-from whisperx.errors import OptionError
+from whisperx.models.whisper.attempts import suppressed_tokens
 from whisperx.schema import DecodingOptions
 from whisperx.tokenizer import SECONDS_PER_TIMESTAMP, Tokenizer
 
@@ -122,22 +122,6 @@ class TimestampRules:
         timestamps = mx.logsumexp(logits[:, self.begin :], axis=-1)
         text = logits[:, : self.begin].max(axis=-1)
         return mx.where((timestamps > text)[:, None] & self._is_no_timestamp, _RULED_OUT, logits)
-
-
-def suppressed_tokens(tokenizer: Tokenizer, options: DecodingOptions) -> set[int]:
-    """Tokens that are never sampled: those of the prompt, those asked for, and -1 expanded.
-
-    Raises OptionError for an id that is not in the vocabulary.
-    """
-    suppressed = set(tokenizer.never_sampled_tokens)
-    n_vocab = tokenizer.encoding.n_vocab
-    for token in options.suppress_tokens:
-        if not -1 <= token < n_vocab:
-            raise OptionError(f"suppress_tokens: {token} is no token; expected -1 or 0 to {n_vocab - 1}.")
-        suppressed.update(tokenizer.non_speech_tokens if token == -1 else [token])
-    if options.suppress_numerals:
-        suppressed.update(tokenizer.numeral_tokens)
-    return suppressed
 
 
 def penalize_repetition(logits: mx.array, tokens: Sequence[Sequence[int]], penalty: float) -> mx.array:
