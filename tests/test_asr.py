@@ -1,4 +1,5 @@
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from random_whisper import write_talker
 from whisperx.asr import FasterWhisperPipeline, load_model
 from whisperx.audio import SAMPLE_RATE
 from whisperx.errors import AudioError, OptionError
-from whisperx.schema import DecodingOptions, DecodingResult, Meter, Span, TimedText
+from whisperx.schema import DecodingOptions, DecodingResult, Meter, Span, TimedText, TimedWord
 
 
 class Echo:
@@ -250,3 +251,77 @@ def test_unknown_options_are_refused_by_name(options, error, message, tmp_path):
     settings = {"vad_model": options.pop("vad", three_spans), "model": Echo()} | options
     with pytest.raises(error, match=message):
         load_model(tmp_path, **settings)
+
+
+class Timer(Echo):
+    """Says three words, the last of which does not end with the chunk."""
+
+    words = (
+        TimedWord(" One,", 0.1, 0.4, 0.25),
+        TimedWord(" two", 0.5, 0.9, 1 / 3),
+        TimedWord(" three.", 1.0, 99.0, 1.0),
+    )
+
+    def decode(self, chunks, options, *, batch_size, on_result, meter):
+        def timed(index, result):
+            on_result(
+                index, replace(result, text=" One, two three.", words=self.words if options.word_timestamps else None)
+            )
+
+        return super().decode(chunks, options, batch_size=batch_size, on_result=timed, meter=meter)
+
+    def time_words(self, chunks, texts, language):
+        self.timed = [(len(chunk), text, language) for chunk, text in zip(chunks, texts, strict=True)]
+        return [self.words]
+
+
+def test_words_have_the_times_of_the_recording_and_stay_in_their_chunk():
+    segments = load(Timer(), language="en").transcribe(AUDIO, word_timestamps=True)["segments"]
+    assert segments[1]["words"] == [
+        {"word": "One,", "start": 40.1, "end": 40.4, "score": 0.25},
+        {"word": "two", "start": 40.5, "end": 40.9, "score": 0.333},
+        {"word": "three.", "start": 41.0, "end": 41.0, "score": 1.0},
+    ]
+    assert [word["start"] for word in segments[0]["words"]] == [1.1, 1.5, 2.0]
+
+
+def test_words_go_to_the_piece_that_they_belong_to():
+    pieces = (TimedText(" One, two", 0.0, 0.5, (1,)), TimedText(" three.", 0.52, 0.9, (2,)))
+    segments = load(Timer(pieces=pieces), language="en").transcribe(AUDIO, word_timestamps=True)["segments"]
+    assert [[word["word"] for word in segment["words"]] for segment in segments] == [["One,", "two"], ["three."]] * 2
+
+
+def test_words_keep_their_blanks_where_none_would_be_put_between_them():
+    segments = load(Timer(), language="ja").transcribe(AUDIO, word_timestamps=True)["segments"]
+    assert "".join(word["word"] for word in segments[0]["words"]) == segments[0]["text"]
+
+
+def test_words_can_be_asked_for_by_language():
+    asked: list[str] = []
+
+    def is_french(code: str) -> bool:
+        asked.append(code)
+        return code == "fr"
+
+    for language in ("en", "fr"):
+        segments = load(Timer(), language=language).transcribe(AUDIO, word_timestamps=is_french)["segments"]
+        assert all(("words" in segment) == (language == "fr") for segment in segments)
+    result = load(Timer(), language="auto-chunk").transcribe(AUDIO, word_timestamps=is_french)
+    assert [(s["language"], "words" in s) for s in result["segments"]] == [("de", False), ("fr", True)]
+    assert set(asked) == {"en", "fr", "de"}
+
+
+def test_words_can_be_asked_for_as_an_option_of_the_pipeline():
+    for options in ({"word_timestamps": True}, {}):
+        segments = load(Timer(), language="en", asr_options=options).transcribe(AUDIO)["segments"]
+        assert ("words" in segments[0]) == bool(options)
+
+
+def test_a_known_text_is_timed_segment_by_segment():
+    backend = Timer()
+    segments = [{"text": " One, two three.", "start": 3.0, "end": 5.0, "avg_logprob": -1.0}]
+    (timed,) = load(backend).time_words(segments, AUDIO, "German")
+    assert backend.timed == [(2 * SAMPLE_RATE, " One, two three.", "de")]
+    assert {key: timed[key] for key in segments[0]} == segments[0]
+    assert [(word["start"], word["end"]) for word in timed["words"]] == [(3.1, 3.4), (3.5, 3.9), (4.0, 5.0)]
+    assert "words" not in segments[0]

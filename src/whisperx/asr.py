@@ -22,12 +22,14 @@ from whisperx.schema import (
     Meter,
     ProgressCallback,
     SingleSegment,
+    SingleWordSegment,
     Task,
     TimedText,
+    TimedWord,
     TranscriptionResult,
     Vad,
 )
-from whisperx.tokenizer import language_code
+from whisperx.tokenizer import UNSPACED_LANGUAGES, language_code
 from whisperx.vads import load_vad
 
 logger = logging.getLogger(__name__)
@@ -112,6 +114,7 @@ class FasterWhisperPipeline:
         progress_callback: ProgressCallback = None,
         *,
         chunks: list[Chunk] | None = None,
+        word_timestamps: bool | Callable[[str], bool] = False,
         on_segment: Callable[[SingleSegment], None] | None = None,
         on_progress: Callable[[float, float], None] | None = None,
         meter: Meter | None = None,
@@ -128,6 +131,8 @@ class FasterWhisperPipeline:
         verbose : print each segment
         progress_callback : called with 0..100
         chunks : what `find_speech` has found in `audio`; None: it is called now
+        word_timestamps : whether segments have `words` with times, by the model's attention; or a function that tells
+            so of a language, by its code
         on_segment : called with each segment in order of time, as soon as all up to it are decoded
         on_progress : called with (seconds of speech decoded, seconds in all)
         meter : filled with the seconds of each stage
@@ -146,7 +151,13 @@ class FasterWhisperPipeline:
         meter.count("chunks", len(chunks))
         with meter.time("language"):
             code, probability = self._language(language, chunks, samples)
-        decoding = replace(base, task=task or base.task, language=code)
+        times_words = _asked(base.word_timestamps or word_timestamps)
+        decoding = replace(
+            base,
+            task=task or base.task,
+            language=code,
+            word_timestamps=times_words(code) if code else bool(base.word_timestamps or word_timestamps),
+        )
         if not chunks:
             logger.warning("No active speech found in audio")
         reports = _Reports(
@@ -158,6 +169,7 @@ class FasterWhisperPipeline:
             on_segment,
             on_progress,
             tell_languages=code is None,
+            times_words=times_words,
         )
         self.model.decode(
             [chunk.samples for chunk in chunks],
@@ -188,6 +200,21 @@ class FasterWhisperPipeline:
         for result in results:
             plain = {"text": result.text, "avg_logprob": result.avg_logprob}
             yield plain if batch_size and batch_size > 1 else {key: [value] for key, value in plain.items()}
+
+    def time_words(
+        self, segments: Iterable[SingleSegment], audio: str | os.PathLike[str] | Audio, language: str
+    ) -> list[SingleSegment]:
+        """Segments of a known text, each with its `words`, timed by the model's attention.
+
+        Raises OptionError for a segment of more than 30 s, or of more text than the model reads at once.
+        """
+        samples, code = as_samples(audio), language_code(language)
+        timed: list[SingleSegment] = []
+        for segment in segments:
+            sound = samples[int(segment["start"] * SAMPLE_RATE) : int(segment["end"] * SAMPLE_RATE)]
+            (words,) = self.model.time_words([sound], [segment["text"]], code)
+            timed.append({**segment, "words": _words(words, segment["start"], segment["end"], code)})
+        return timed
 
     def detect_language(self, audio: str | os.PathLike[str] | Audio) -> str:
         """Language code of a recording, heard in its speech (in its first 30 s when there is none)."""
@@ -246,9 +273,11 @@ class _Reports:
         on_progress: Callable[[float, float], None] | None,
         *,
         tell_languages: bool,
+        times_words: Callable[[str], bool],
     ) -> None:
         self.segments: list[SingleSegment] = []
         self._tell_languages = tell_languages
+        self._times_words = times_words
         self._chunks = chunks
         self._results: dict[int, DecodingResult] = {}
         self._n_told = 0  # chunks whose segments are out
@@ -267,6 +296,8 @@ class _Reports:
         self._tell_progress()
         while self._n_told in self._results:
             result = self._results[self._n_told]
+            if not self._times_words(result.language):
+                result = replace(result, words=None)  # timed for the sake of chunks in other languages
             for segment in _segments(self._chunks[self._n_told], result):
                 self._tell_segment({**segment, "language": result.language} if self._tell_languages else segment)
             self._n_told += 1
@@ -299,7 +330,7 @@ def _segments(chunk: Chunk, result: DecodingResult) -> list[SingleSegment]:
     if pieces is None:
         whole = TimedText(result.text, 0.0, chunk.end - chunk.start, result.tokens)
         pieces = (whole,) if result.text.strip() else ()
-    return [
+    segments: list[SingleSegment] = [
         {
             "text": piece.text,
             "start": round(chunk.start + piece.start, 3),
@@ -312,6 +343,36 @@ def _segments(chunk: Chunk, result: DecodingResult) -> list[SingleSegment]:
         }
         for piece in pieces
     ]
+    if result.words is not None:
+        words = iter(result.words)
+        for segment in segments:
+            segment["words"] = _words(_take(words, len(segment["text"])), chunk.start, chunk.end, result.language)
+    return segments
+
+
+def _take(words: Iterator[TimedWord], n_characters: int) -> Iterator[TimedWord]:
+    """The next words, as many as make up so much text."""
+    while n_characters > 0:
+        word = next(words)
+        n_characters -= len(word.word)
+        yield word
+
+
+def _words(words: Iterable[TimedWord], start: float, end: float, language: str) -> list[SingleWordSegment]:
+    """The words of a piece of sound between two times, without the spaces that set them apart, if those do."""
+    return [
+        {
+            "word": word.word if language in UNSPACED_LANGUAGES else word.word.strip(),
+            "start": round(min(start + word.start, end), 3),
+            "end": round(min(start + word.end, end), 3),
+            "score": round(word.probability, 3),
+        }
+        for word in words
+    ]
+
+
+def _asked(word_timestamps: bool | Callable[[str], bool]) -> Callable[[str], bool]:
+    return word_timestamps if callable(word_timestamps) else lambda code: bool(word_timestamps)
 
 
 def load_model(
@@ -388,7 +449,6 @@ def load_model(
 # Options of faster-whisper that nothing here can honour, and the values at which WhisperX leaves them.
 WITHOUT_EFFECT: dict[str, object] = {
     "multilingual": True,
-    "word_timestamps": False,
     "prepend_punctuations": "\"'“¿([{-",
     "append_punctuations": "\"'.。,，!！?？:：”)]}、",
     "clip_timestamps": None,

@@ -257,6 +257,14 @@ class Backend(Protocol):
         `batch_size` chunks are decoded at a time; it changes speed and memory, never the results.
         """
 
+    def time_words(
+        self, chunks: Sequence[Audio], texts: Sequence[str], language: str
+    ) -> Sequence[tuple[TimedWord, ...]]:
+        """When the words of a known text are said in each chunk of at most 30 s; joined they are the text.
+
+        Raises OptionError for a text with more tokens than the model reads at once.
+        """
+
 
 class Vad(Protocol):
     """Anything that finds speech: audio float32 `(n_samples,)` at 16 kHz -> spans in time order, not overlapping."""
