@@ -13,7 +13,7 @@ import math
 import pickletools
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -53,6 +53,12 @@ _INERT_GLOBALS = {
     f"torch {name}" for name in ("float16", "bfloat16", "float32", "float64", "bool", "uint8", "int32", "int64")
 }
 
+# What the checkpoints of PyTorch Lightning and pyannote.audio hold besides tensors, as beginnings of "module name".
+LIGHTNING_OBJECTS = (
+    "omegaconf.", "pyannote.", "lightning.", "lightning_fabric.", "pytorch_lightning.", "torch.torch_version ",
+    "numpy", "_codecs encode", "argparse ", "pathlib ", "typing ", "collections defaultdict", "__builtin__ ",
+)  # fmt: skip
+
 # Gives the bytes of the storage with this key, which must be at least this many.
 _StorageReader: TypeAlias = Callable[[str, int], Bytes]
 
@@ -62,6 +68,15 @@ class _Global:
     """What a pickle names as "module name"; never looked up."""
 
     name: str
+
+
+@dataclass(eq=False, repr=False, slots=True)  # nested ones would be compared and written out without end
+class Opaque:
+    """Stands for an object that was not made: what the pickle calls it, would make it from, and would set on it."""
+
+    name: str  # as "module name"
+    arguments: Any
+    state: Any = field(default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +91,21 @@ class _Storage:
 _MARK = object()  # where the items of the next tuple, list or dict begin on the stack
 
 
-def load_torch(path: Path) -> Any:
+def load_torch(path: Path, *, opaque: tuple[str, ...] = ()) -> Any:
     """What `torch.save` stored: dicts, lists, tuples, numbers and strings, with `Tensor` in place of tensors.
 
+    opaque : objects whose "module name" begins with one of these are read as `Opaque`
+
     Raises CheckpointError when the file is broken, when a tensor reaches outside its storage, or when the pickle asks
-    for anything but tensors in containers. Nothing that the file names is imported or called.
+    for anything but tensors in containers and what `opaque` lists. Nothing that the file names is imported or called.
     """
     data = map_bytes(path)
     if data[:4].tobytes() == b"PK\x03\x04":
-        return _load_zip(path, data)
+        return _load_zip(path, data, opaque)
     return _load_legacy(path, data)
 
 
-def _load_zip(path: Path, data: Bytes) -> Any:
+def _load_zip(path: Path, data: Bytes, opaque: tuple[str, ...]) -> Any:
     members = {info.filename: info for info in zip_directory(path)}
     folder = next((name.removesuffix("data.pkl") for name in members if name.endswith("/data.pkl")), None)
     if folder is None:
@@ -108,7 +125,7 @@ def _load_zip(path: Path, data: Bytes) -> Any:
 
     big_endian = folder + "byteorder" in members and member("byteorder").tobytes() == b"big"
     program = io.BytesIO(member("data.pkl")[:_MAX_PICKLE_BYTES].tobytes())
-    return _Interpreter(path, read_storage, ">" if big_endian else "<").run(program)
+    return _Interpreter(path, read_storage, ">" if big_endian else "<", opaque).run(program)
 
 
 def _load_legacy(path: Path, data: Bytes) -> Any:
@@ -148,8 +165,9 @@ def _legacy_starts(path: Path, keys: Any, storages: dict[str, _Storage], positio
 class _Interpreter:
     """A stack machine for the opcodes that pickled state dicts consist of."""
 
-    def __init__(self, path: Path, read_storage: _StorageReader, byte_order: str) -> None:
+    def __init__(self, path: Path, read_storage: _StorageReader, byte_order: str, opaque: tuple[str, ...] = ()) -> None:
         self.storages: dict[str, _Storage] = {}
+        self._opaque = opaque
         self._path = path
         self._read_storage = read_storage
         self._byte_order = byte_order
@@ -212,12 +230,14 @@ class _Interpreter:
             case "BINPERSID":
                 (identity,) = _pop(stack, 1)
                 stack.append(self._storage(*identity))
-            case "REDUCE":
+            case "REDUCE" | "NEWOBJ":
                 function, arguments = _pop(stack, 2)
                 stack.append(self._build(function, arguments))
             case "BUILD":  # a state dict carries the version numbers of its modules as an attribute
-                _pop(stack, 1)
-                if not isinstance(stack[-1], dict):
+                (state,) = _pop(stack, 1)
+                if isinstance(stack[-1], Opaque):
+                    stack[-1].state = state
+                elif not isinstance(stack[-1], dict):
                     raise ValueError("it sets attributes")
             case _:
                 raise ValueError(f"opcode {opcode} is not among those that build tensors")
@@ -242,6 +262,10 @@ class _Interpreter:
                 return arguments[0]
             case _Global("collections OrderedDict") if not arguments:
                 return {}
+            case _Global("collections defaultdict") if "collections defaultdict" in self._opaque:
+                return {}
+            case _Global(name) if name.startswith(self._opaque):
+                return Opaque(name, arguments)
             case _Global(name):
                 raise ValueError(f"it calls {name!r:.100}")
             case _:

@@ -1,0 +1,364 @@
+"""pyannote's segmentation network (PyanNet) in NumPy: a recording -> who is active, window by window.
+
+The network: learned band-pass filters (SincNet), two convolutions, bidirectional LSTMs of 128 cells, two linear layers
+and a classifier. It hears a window of 5 s (segmentation) or 10 s (segmentation-3.0) at a time and scores up to three
+speakers in it. Which of them comes first is decided anew in each window.
+
+NumPy, because on a CPU its tanh is vectorised and MLX's is not. Windows are computed side by side, one column each, so
+that every step of an LSTM is a matrix product which a BLAS does at full speed. The filters run once over the recording,
+though windows overlap and each is normalised by itself: filtering is linear.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import combinations
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from whisperx.audio import SAMPLE_RATE
+from whisperx.checkpoints.pytorch import LIGHTNING_OBJECTS, Opaque, load_torch
+from whisperx.checkpoints.tensors import Tensor, open_safetensors
+from whisperx.errors import CheckpointError
+from whisperx.schema import Audio
+
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+OnWindows: TypeAlias = Callable[[int, int], None]  # called with windows done, windows in all
+
+FRAME_STEP = 270  # samples from one frame to the next: 16.875 ms
+FRAME_FIELD = 991  # samples that a frame is computed from before the LSTM: 62 ms
+FIRST_FRAME_MIDDLE = FRAME_FIELD // 2  # samples from the start of a window to the middle of its first frame: 31 ms
+STEP = 0.1  # of a window, from one window to the next: pyannote's default
+
+_WEIGHTS = Path(__file__).parents[1] / "assets" / "pyannote_segmentation.safetensors"
+_WEIGHTS_WINDOW_SECONDS = 5.0
+
+_SINC_TAPS = 251
+_SINC_STRIDE = 10
+_TAPS = 5
+_POOL = 3
+_N_CELLS = 128
+_EPSILON = 1e-5  # of the normalisations
+_LEAK = np.float32(0.01)
+_BATCH = 64  # windows computed side by side: more would not fit a processor's cache
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where windows and frames lie. Window w begins at sample `w * step`; frame f of it is around
+    `w * step + FIRST_FRAME_MIDDLE + f * FRAME_STEP`."""
+
+    window: int  # samples
+    step: int  # samples
+
+    @property
+    def n_frames(self) -> int:
+        """Frames in a window: 293 in 5 s, 589 in 10 s."""
+        n_frames = (self.window - _SINC_TAPS) // _SINC_STRIDE + 1
+        for taps in (1, _TAPS, _TAPS):
+            n_frames = (n_frames - taps + 1) // _POOL
+        return n_frames
+
+    def n_windows(self, n_samples: int) -> int:
+        """Windows in a recording of `n_samples`: the complete ones, and one more where they leave a rest."""
+        return 1 + max(0, -((self.window - n_samples) // self.step)) if n_samples else 0
+
+    def first_frame(self, window: int) -> int:
+        """Where frame 0 of a window lies among the frames of the recording, FRAME_STEP apart."""
+        return round(window * self.step / FRAME_STEP)
+
+
+class Segmentation:
+    """The network with its weights laid out for large matrix products.
+
+    tensors : the original state dict, PyTorch's names and layouts
+    window_seconds : how much it was trained to hear at a time
+    max_active : None where each speaker has a score of its own; else there is one class for each set of at most so
+        many active speakers ("powerset")
+    """
+
+    def __init__(
+        self, tensors: Mapping[str, FloatArray], *, window_seconds: float = 5.0, max_active: int | None = None
+    ) -> None:
+        self.window_seconds = window_seconds
+        self._window = round(window_seconds * SAMPLE_RATE)
+        self._wave_norm = tensors["sincnet.wav_norm1d.weight"].item(), tensors["sincnet.wav_norm1d.bias"].item()
+        filters = sinc_filters(
+            tensors["sincnet.conv1d.0.filterbank.low_hz_"], tensors["sincnet.conv1d.0.filterbank.band_hz_"]
+        )
+        self._filters = np.ascontiguousarray(filters.T)  # (251, 80)
+        self._convolutions = [
+            (_taps_as_rows(tensors[f"sincnet.conv1d.{n}.weight"]), tensors[f"sincnet.conv1d.{n}.bias"]) for n in (1, 2)
+        ]
+        self._norms = [(tensors[f"sincnet.norm1d.{n}.weight"], tensors[f"sincnet.norm1d.{n}.bias"]) for n in range(3)]
+        n_layers = sum(name.startswith("lstm.bias_ih") for name in tensors) // 2
+        self._lstm = [
+            tuple(_LstmWeights.of(tensors, f"l{layer}{direction}") for direction in ("", "_reverse"))
+            for layer in range(n_layers)
+        ]
+        n_linear = sum(name.startswith("linear.") for name in tensors) // 2
+        linear = [f"linear.{n}" for n in range(n_linear)]
+        self._linear = [(tensors[f"{name}.weight"], tensors[f"{name}.bias"][:, None]) for name in linear]
+        self._classifier = tensors["classifier.weight"], tensors["classifier.bias"][:, None]
+        self._sets = None if max_active is None else _sets_of_speakers(len(self._classifier[0]), max_active)
+        self.n_speakers = len(self._classifier[0]) if self._sets is None else self._sets.shape[1]
+
+    def geometry(self, step_seconds: float | None = None) -> Geometry:
+        """Windows `step_seconds` apart, a tenth of their length by default. Raises ValueError when that is no
+        whole number of filter positions (0.625 ms), or not more than 0 and at most a window."""
+        step = self._window * STEP if step_seconds is None else step_seconds * SAMPLE_RATE
+        if not 0 < step <= self._window or abs(step / _SINC_STRIDE - round(step / _SINC_STRIDE)) > 1e-6:
+            raise ValueError(f"step_seconds is a multiple of 0.000625 up to {self.window_seconds}, not {step_seconds}")
+        return Geometry(self._window, round(step / _SINC_STRIDE) * _SINC_STRIDE)
+
+    def scores(
+        self, audio: Audio, *, step_seconds: float | None = None, on_windows: OnWindows | None = None
+    ) -> FloatArray:
+        """How active each speaker is, from 0 to 1: float32 `(n_windows, n_frames, n_speakers)`.
+
+        audio : float32 `(n_samples,)` at 16 kHz, not empty; behind its end it counts as silent, as do samples that are
+            no numbers
+        step_seconds : from one window to the next; by default a tenth of a window
+
+        `geometry()` tells where windows and frames lie. The order of speakers is each window's own. A powerset network
+        says 1 for the members of the likeliest set and 0 for the others, as pyannote does.
+        """
+        batches = [self._activities(batch) for batch in self._batches(audio, self.geometry(step_seconds), on_windows)]
+        return np.concatenate(batches) if batches else np.empty((0, self.geometry().n_frames, self.n_speakers), "f4")
+
+    def _activities(self, logits: FloatArray) -> FloatArray:
+        """`(n, n_frames, n_classes)` -> `(n, n_frames, n_speakers)`."""
+        if self._sets is None:
+            return np.asarray(np.tanh(logits * np.float32(0.5)) * np.float32(0.5) + np.float32(0.5))
+        return np.asarray(self._sets[logits.argmax(axis=-1)])
+
+    def _batches(self, audio: Audio, geometry: Geometry, on_windows: OnWindows | None) -> Iterator[FloatArray]:
+        """What comes out for some windows at a time, `(n, n_frames, n_classes)`, before the activation."""
+        n_windows = geometry.n_windows(len(audio))
+        for start in range(0, n_windows, _BATCH):
+            stop = min(start + _BATCH, n_windows)
+            yield self._logits(_samples_of_windows(audio, geometry, start, stop), geometry)
+            if on_windows is not None:
+                on_windows(stop, n_windows)
+
+    def _logits(self, samples: FloatArray, geometry: Geometry) -> FloatArray:
+        """The windows in `samples` -> `(n, n_frames, n_classes)`."""
+        features = self._features(samples, geometry)  # (n_frames, 60, n)
+        for directions in self._lstm:
+            outputs = np.empty((len(features), 2 * _N_CELLS, features.shape[2]), np.float32)
+            _recur(directions[0], features, outputs[:, :_N_CELLS])
+            _recur(directions[1], features[::-1], outputs[::-1, _N_CELLS:])
+            features = outputs
+        for weight, bias in self._linear:
+            features = _leaky_relu(np.matmul(weight, features) + bias)
+        weight, bias = self._classifier
+        return np.asarray((np.matmul(weight, features) + bias).transpose(2, 0, 1))
+
+    def _features(self, samples: FloatArray, geometry: Geometry) -> FloatArray:
+        """SincNet: the windows in `samples` -> features `(n_frames, 60, n)`."""
+        highest, lowest = self._filtered(samples)
+        n = (len(samples) - geometry.window) // geometry.step + 1
+        n_pooled = ((geometry.window - _SINC_TAPS) // _SINC_STRIDE + 1) // _POOL
+        features = np.empty((geometry.n_frames, 60, n), np.float32)
+        response = self._filters.sum(axis=0)  # to a constant
+        for w in range(n):
+            # The window is normalised before the filters: x -> a * x - b. So what came out of them is a * y - b *
+            # response, and the largest magnitude among three of that follows from the largest and the smallest y.
+            window = samples[w * geometry.step : w * geometry.step + geometry.window]
+            scale = self._wave_norm[0] / np.sqrt(window.var() + _EPSILON)
+            constant = (scale * window.mean() - self._wave_norm[1]) * np.sign(scale) * response
+            first = w * geometry.step // _SINC_STRIDE
+            positions = slice(first, first + _POOL * n_pooled, _POOL)
+            pooled = np.maximum(
+                highest[positions] * np.abs(scale) - constant, constant - lowest[positions] * np.abs(scale)
+            )
+            features[:, :, w] = self._convolved(pooled)
+        return features
+
+    def _filtered(self, samples: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """The largest and the smallest of each three neighbouring outputs of each filter, two times `(n, 80)`."""
+        unfolded = np.lib.stride_tricks.sliding_window_view(samples, _SINC_TAPS)[::_SINC_STRIDE]
+        outputs = np.empty((len(unfolded), self._filters.shape[1]), np.float32)
+        for start in range(0, len(unfolded), 4096):
+            block = np.ascontiguousarray(unfolded[start : start + 4096])
+            np.dot(block, self._filters, outputs[start : start + 4096])
+        highest, lowest = (
+            extreme(extreme(outputs[:-2], outputs[1:-1]), outputs[2:]) for extreme in (np.maximum, np.minimum)
+        )
+        return highest, lowest
+
+    def _convolved(self, pooled: FloatArray) -> FloatArray:
+        """What a window's filters gave, pooled, `(n, 80)` -> its features `(n_frames, 60)`."""
+        features = _leaky_relu(_normalised(pooled, *self._norms[0]))
+        for (weight, bias), norm in zip(self._convolutions, self._norms[1:], strict=True):
+            unfolded = np.lib.stride_tricks.sliding_window_view(features, _TAPS, axis=0).transpose(0, 2, 1)
+            outputs = np.ascontiguousarray(unfolded).reshape(len(unfolded), -1) @ weight
+            groups = outputs[: len(outputs) // _POOL * _POOL].reshape(-1, _POOL, outputs.shape[1])
+            pooled = np.maximum(np.maximum(groups[:, 0], groups[:, 1]), groups[:, 2])
+            pooled += bias
+            features = _leaky_relu(_normalised(pooled, *norm))
+        return features
+
+
+@cache
+def packaged_segmentation() -> Segmentation:
+    """pyannote/segmentation, with the weights in this package: windows of 5 s, three speakers; read once."""
+    tensors = {name: tensor.read() for name, tensor in open_safetensors(_WEIGHTS).items()}
+    return Segmentation(tensors, window_seconds=_WEIGHTS_WINDOW_SECONDS)
+
+
+def load_segmentation(path: Path) -> Segmentation:
+    """The network in a `pytorch_model.bin` of pyannote.audio: pyannote/segmentation, segmentation-3.0 and later.
+
+    Raises CheckpointError when the file is broken, or holds another network.
+    """
+    tensors, specifications = read_checkpoint(path)
+    try:
+        max_active = specifications.get("powerset_max_classes")
+        return Segmentation(tensors, window_seconds=float(specifications["duration"]), max_active=max_active)
+    except (KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: not a segmentation network of pyannote.audio: {error}") from error
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    """Tensors and specifications in a checkpoint of pyannote.audio. Raises CheckpointError for another file."""
+    root = load_torch(path, opaque=LIGHTNING_OBJECTS)
+    try:
+        specifications = root["pyannote.audio"]["specifications"]
+        tensors = {name: value.read() for name, value in root["state_dict"].items() if isinstance(value, Tensor)}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: not a checkpoint of pyannote.audio: {error}") from error
+    if not isinstance(specifications, Opaque) or not isinstance(specifications.state, dict):
+        raise CheckpointError(f"{path}: a checkpoint of pyannote.audio, but without specifications")
+    return tensors, specifications.state
+
+
+def overlap_add(scores: FloatArray, geometry: Geometry, n_samples: int, *, hamming: bool = True) -> FloatArray:
+    """The windows' scores averaged where they overlap, as `pyannote.audio.Inference.aggregate` does.
+
+    scores : float32 `(n_windows, n_frames, n)`, of a recording of `n_samples`; columns must mean the same in each
+        window, as the largest score among speakers does and single speakers do not
+    hamming : give frames at the ends of a window less weight
+
+    Returns float32 `(n_total, n)`: frame f has its middle at sample `FIRST_FRAME_MIDDLE + f * FRAME_STEP`, within the
+    recording. The last one may lie up to 1,000 samples before its end, where the last window does.
+    """
+    n_windows, n_frames, n = scores.shape
+    n_total = geometry.first_frame(max(n_windows - 1, 0)) + n_frames
+    weights: FloatArray = (np.hamming(n_frames) if hamming else np.ones(n_frames)).astype(np.float32)[:, None]
+    total: FloatArray = np.zeros((n_total, n), np.float32)
+    weight: FloatArray = np.zeros((n_total, 1), np.float32)
+    for w, window in enumerate(scores):
+        frames = slice(geometry.first_frame(w), geometry.first_frame(w) + n_frames)
+        total[frames] += window * weights
+        weight[frames] += weights
+    n_known = max(0, -((FIRST_FRAME_MIDDLE - n_samples) // FRAME_STEP))  # frames whose middle is in the recording
+    total /= np.maximum(weight, np.float32(1e-12))
+    return total[:n_known]
+
+
+def sinc_filters(low_hz: FloatArray, band_hz: FloatArray) -> FloatArray:
+    """Band-pass filters by their edges, float32 `(2 * n, 251)`: first the even ones, then the odd.
+
+    low_hz, band_hz : learned, `(n, 1)`; a band begins 50 Hz above the first's magnitude and is 50 Hz wider than the
+        second's
+
+    The even ones are those of SincNet (Ravanelli and Bengio 2018, https://arxiv.org/abs/1808.00158): differences of two
+    sinc functions under a Hamming window. The odd ones are their Hilbert pairs (Pariente et al. 2020,
+    https://arxiv.org/abs/1910.10400). Both are divided by twice the width of the band.
+    """
+    low = 50 + np.abs(low_hz.astype(np.float64))
+    high = np.minimum(low + 50 + np.abs(band_hz), SAMPLE_RATE / 2)
+    half = _SINC_TAPS // 2
+    phase = 2 * np.pi * np.arange(-half, 0) / SAMPLE_RATE  # radians per Hz
+    window = np.hamming(_SINC_TAPS)[:half]
+    width = 2 * (high - low)
+    even = (np.sin(high * phase) - np.sin(low * phase)) / (phase / 2) * window / width
+    odd = (np.cos(low * phase) - np.cos(high * phase)) / (phase / 2) * window / width
+    centre = np.ones_like(low)
+    return np.concatenate(
+        [np.hstack([even, centre, even[:, ::-1]]), np.hstack([odd, 0 * centre, -odd[:, ::-1]])]
+    ).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _LstmWeights:
+    """One direction of one layer. Gates are in the order i, f, o, g, and the first three halved: then one tanh serves
+    all four, since sigmoid(x) = tanh(x / 2) / 2 + 1 / 2. Halving is exact in floating point."""
+
+    inputs: FloatArray  # (512, n_in)
+    hidden: FloatArray  # (512, 128)
+    bias: FloatArray  # (512, 1)
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, FloatArray], suffix: str) -> "_LstmWeights":
+        i, f, g, o = np.split(np.arange(4 * _N_CELLS), 4)
+        order = np.concatenate([i, f, o, g])
+        scale = np.repeat(np.array([0.5, 0.5, 0.5, 1.0], np.float32), _N_CELLS)[:, None]
+        bias = tensors[f"lstm.bias_ih_{suffix}"] + tensors[f"lstm.bias_hh_{suffix}"]
+        inputs, hidden = tensors[f"lstm.weight_ih_{suffix}"], tensors[f"lstm.weight_hh_{suffix}"]
+        return cls(inputs[order] * scale, hidden[order] * scale, bias[order, None] * scale)
+
+
+def _recur(weights: _LstmWeights, inputs: FloatArray, outputs: FloatArray) -> None:
+    """Run an LSTM over inputs `(n_frames, n_in, n)` from zeros; fills outputs `(n_frames, 128, n)`."""
+    n = inputs.shape[2]
+    gates, hidden_part = np.empty((4 * _N_CELLS, n), np.float32), np.empty((4 * _N_CELLS, n), np.float32)
+    sigmoids, candidate = gates[: 3 * _N_CELLS], gates[3 * _N_CELLS :]
+    input_gate, forget_gate, output_gate = np.split(sigmoids, 3)
+    hidden, cell = np.zeros((_N_CELLS, n), np.float32), np.zeros((_N_CELLS, n), np.float32)
+    product = np.empty((_N_CELLS, n), np.float32)
+    for frame, output in zip(inputs, outputs, strict=True):
+        np.dot(weights.inputs, frame, gates)
+        np.dot(weights.hidden, hidden, hidden_part)
+        hidden_part += weights.bias
+        gates += hidden_part
+        np.tanh(gates, gates)
+        sigmoids *= 0.5
+        sigmoids += 0.5
+        cell *= forget_gate
+        np.multiply(input_gate, candidate, product)
+        cell += product
+        np.tanh(cell, product)
+        np.multiply(output_gate, product, output)
+        hidden = output
+
+
+def _samples_of_windows(audio: Audio, geometry: Geometry, start: int, stop: int) -> FloatArray:
+    """The samples of windows `start` to `stop`, zeros beyond the recording."""
+    first, last = start * geometry.step, (stop - 1) * geometry.step + geometry.window
+    part = np.nan_to_num(audio[first:last], posinf=0, neginf=0)
+    return np.pad(part, (0, last - first - len(part)))
+
+
+def _normalised(x: FloatArray, weight: FloatArray, bias: FloatArray) -> FloatArray:
+    """Instance normalisation over the rows of x, `(n, n_channels)`, which is overwritten."""
+    x -= x.mean(axis=0)
+    variance = np.einsum("tc,tc->c", x, x) / len(x)
+    x *= weight / np.sqrt(variance + np.float32(_EPSILON))
+    x += bias
+    return x
+
+
+def _leaky_relu(x: FloatArray) -> FloatArray:
+    return np.asarray(np.maximum(x, x * _LEAK))
+
+
+def _taps_as_rows(weight: FloatArray) -> FloatArray:
+    """A convolution's weight `(n_out, n_in, n_taps)` -> `(n_taps * n_in, n_out)`."""
+    return np.ascontiguousarray(weight.transpose(2, 1, 0).reshape(-1, len(weight)))
+
+
+def _sets_of_speakers(n_classes: int, max_active: int) -> FloatArray:
+    """Who is active in each class, `(n_classes, n_speakers)`: nobody, each alone, each two of them, and so on.
+
+    Raises ValueError when no number of speakers has so many sets.
+    """
+    for n_speakers in range(1, n_classes):
+        members = [m for size in range(max_active + 1) for m in combinations(range(n_speakers), size)]
+        if len(members) == n_classes:
+            return np.array([[speaker in m for speaker in range(n_speakers)] for m in members], np.float32)
+    raise ValueError(f"{n_classes} classes are not the sets of at most {max_active} speakers")

@@ -1,0 +1,139 @@
+"""The segmentation network against plain PyTorch, which holds the same weights."""
+
+from copy import deepcopy
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+from whisperx.audio import SAMPLE_RATE, load_audio
+from whisperx.models import segmentation
+from whisperx.models.segmentation import Segmentation, packaged_segmentation
+
+TOLERANCE = 1e-4
+ASSET = Path(segmentation.__file__).parents[1] / "assets" / "pyannote_segmentation.safetensors"
+
+
+class SincFilters(nn.Module):
+    """Under the names of asteroid_filterbanks' ParamSincFB, which pyannote.audio uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filterbank = nn.Module()
+        self.filterbank.low_hz_ = nn.Parameter(torch.linspace(30, 7000, 40)[:, None])
+        self.filterbank.band_hz_ = nn.Parameter(torch.full((40, 1), 100.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        low = (50 + self.filterbank.low_hz_.double().abs()) / SAMPLE_RATE  # cycles per sample
+        high = (low + (50 + self.filterbank.band_hz_.double().abs()) / SAMPLE_RATE).clamp(max=0.5)
+        n = torch.arange(-125, 126).double()
+        even = 2 * high * torch.sinc(2 * high * n) - 2 * low * torch.sinc(2 * low * n)
+        over_pi_n = torch.where(n == 0, 0, 1 / (torch.pi * n))
+        odd = (torch.cos(2 * torch.pi * low * n) - torch.cos(2 * torch.pi * high * n)) * over_pi_n
+        window = torch.hamming_window(251, periodic=False, dtype=torch.double)
+        filters = torch.cat([even, odd]) * window / (2 * (high - low)).repeat(2, 1)
+        return F.conv1d(x, filters[:, None].to(x.dtype), stride=10)
+
+
+class SincNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.wav_norm1d = nn.InstanceNorm1d(1, affine=True)
+        self.conv1d = nn.ModuleList([SincFilters(), nn.Conv1d(80, 60, 5), nn.Conv1d(60, 60, 5)])
+        self.norm1d = nn.ModuleList([nn.InstanceNorm1d(n, affine=True) for n in (80, 60, 60)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.wav_norm1d(x)
+        for i, (conv, norm) in enumerate(zip(self.conv1d, self.norm1d, strict=True)):
+            x = conv(x).abs() if i == 0 else conv(x)
+            x = F.leaky_relu(norm(F.max_pool1d(x, 3)))
+        return x
+
+
+class PyanNet(nn.Module):
+    def __init__(self, n_classes: int) -> None:
+        super().__init__()
+        self.sincnet = SincNet()
+        self.lstm = nn.LSTM(60, 128, num_layers=4, bidirectional=True, batch_first=True)
+        self.linear = nn.ModuleList([nn.Linear(256, 128), nn.Linear(128, 128)])
+        self.classifier = nn.Linear(128, n_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Windows `(n, 1, n_samples)` -> logits `(n, n_frames, n_classes)`."""
+        x = self.lstm(self.sincnet(x).transpose(1, 2))[0]
+        for linear in self.linear:
+            x = F.leaky_relu(linear(x))
+        return self.classifier(x)
+
+
+@pytest.fixture(scope="module")
+def original() -> PyanNet:
+    network = PyanNet(3).eval()
+    network.load_state_dict(load_file(ASSET))
+    return network
+
+
+@torch.inference_mode()
+def windows_of(network: PyanNet, audio: np.ndarray, window: int, step: int) -> np.ndarray:
+    """Logits of windows `step` samples apart; the last one is the first to reach the end of the recording."""
+    starts = [0]
+    while starts[-1] + window < len(audio):
+        starts.append(starts[-1] + step)
+    samples = torch.from_numpy(audio).to(network.classifier.weight.dtype)
+    return np.concatenate(
+        [network(F.pad(samples[s : s + window], (0, max(0, s + window - len(audio))))[None, None]) for s in starts]
+    )
+
+
+def assert_as_exact_as_torch(original: PyanNet, audio: np.ndarray, step_seconds: float) -> None:
+    """In a few windows of real speech the network multiplies rounding errors by thousands: torch's own scores in
+    float32 are off by 2e-3 there. So the truth is torch in float64, and ours may not be further off than torch's."""
+    step = round(step_seconds * SAMPLE_RATE)
+    exact = 1 / (1 + np.exp(-windows_of(deepcopy(original).double(), audio, 80000, step)))
+    off = np.abs(packaged_segmentation().scores(audio, step_seconds=step_seconds) - exact)
+    off_in_torch = np.abs(1 / (1 + np.exp(-windows_of(original, audio, 80000, step))) - exact)
+    assert off.mean() < TOLERANCE / 10
+    assert off.max() < max(TOLERANCE, 1.5 * off_in_torch.max())
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "diarization/pyannote_sample.wav",
+        "diarization/falcon_test.wav",
+        "nonspeech/speechbrain_noise3.wav",
+        "nonspeech/ina/silence2sec.wav",
+        "nonspeech/rir1.wav",
+    ],
+)
+def test_scores_equal_those_of_the_original_network(original: PyanNet, shared: Path, file: str):
+    assert_as_exact_as_torch(original, load_audio(shared / "audio" / file)[: 7 * SAMPLE_RATE], 1)
+
+
+@pytest.mark.parametrize("scale", [-0.3, 1e-4, 20])
+def test_loudness_and_a_constant_make_no_difference_between_the_two(original: PyanNet, shared: Path, scale: float):
+    audio = load_audio(shared / "audio" / "diarization" / "pyannote_sample.wav")[: 6 * SAMPLE_RATE]
+    assert_as_exact_as_torch(original, (scale * audio + 0.1).astype(np.float32), 1)
+
+
+def test_powerset_network_says_the_likeliest_set(tmp_path: Path):
+    torch.manual_seed(0)
+    network = PyanNet(7).eval()
+    for name, parameter in network.named_parameters():
+        if "norm" not in name and "filterbank" not in name:
+            nn.init.normal_(parameter, std=0.4)
+    sets = [c for size in range(3) for c in combinations(range(3), size)]
+    audio = (np.random.default_rng(0).standard_normal(13 * SAMPLE_RATE) * np.hanning(13 * SAMPLE_RATE)).astype("f4")
+    classes = windows_of(network, audio, 160000, 16000).argmax(axis=-1)
+    assert len(np.unique(classes)) >= 5, "too few classes to tell anything"
+
+    tensors = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    scores = Segmentation(tensors, window_seconds=10, max_active=2).scores(audio)
+    assert scores.shape == (4, 589, 3)
+    expected = np.array([[speaker in members for speaker in range(3)] for members in sets])[classes]
+    assert (scores != expected).mean() < 1e-4  # two classes within rounding of each other
