@@ -24,6 +24,7 @@ ROWS: list[tuple[set[str], set[str]]] = [
     ),
     ({"models"}, {"numpy", "mlx"}),
     ({"subtitles"}, set()),
+    ({"speaker_turns", "word_speakers"}, {"numpy"}),
     ({"vads", "backends", "alignment", "diarize"}, {"numpy"}),
     ({"writers"}, {"pysubs2"}),
     ({"asr"}, {"numpy"}),
@@ -33,7 +34,13 @@ ROWS: list[tuple[set[str], set[str]]] = [
     ({"cli", "convert", "serve", "jobs", "utils", "types", "SubtitlesProcessor", "conjunctions"}, set()),
     ({"__main__", "__init__"}, set()),
 ]
-ENGINES = {"backends.mlx": {"mlx"}, "backends.ctranslate2": {"ctranslate2"}}  # each in its own file
+ENGINES = {
+    "alignment.sentences": {"punkt"},
+    "alignment.numbers": {"num2words"},
+    "backends.mlx": {"mlx"},
+    "backends.ctranslate2": {"ctranslate2"},
+    "diarize": {"pandas"},
+}  # each in its own file
 EXECUTE_WHAT_THEY_READ = {"pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
 
 MODULES = {

@@ -318,7 +318,8 @@ def _matrix_and_bias(tensors: Tensors, name: str) -> tuple[FloatArray, FloatArra
 
 def _scale_and_shift(tensors: Tensors, name: str) -> tuple[FloatArray, FloatArray]:
     """A batch normalisation in use as x * scale + shift."""
-    scale: FloatArray = 1 / np.sqrt(tensors[f"{name}.running_var"] + np.float32(_EPSILON), dtype=np.float32)
+    variance: FloatArray = tensors[f"{name}.running_var"] + np.float32(_EPSILON)
+    scale: FloatArray = np.reciprocal(np.sqrt(variance))
     if f"{name}.weight" in tensors:  # the last one has neither weight nor bias
         scale *= tensors[f"{name}.weight"]
     shift: FloatArray = -tensors[f"{name}.running_mean"] * scale
