@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from whisperx.schema import Audio, Meter, SingleSegment, TranscriptionResult
+from whisperx.schema import Audio, Chunk, DecodingOptions, Meter, SingleSegment, TranscriptionResult
 
 SAMPLE_RATE = 16000
 
@@ -30,13 +30,22 @@ class FakePipeline:
         self.calls: list[dict[str, Any]] = []
         self.text = " {n} seconds, part {i}."
         self.on_call: Callable[[Audio], None] = lambda audio: None
+        self.on_speech: Callable[[Audio], None] = lambda audio: None
+
+    def best_batch_size(self, options: DecodingOptions) -> int:
+        return 99
+
+    def find_speech(self, audio: Audio, chunk_size: float) -> list[Chunk]:
+        """One chunk, as long as was asked for at most."""
+        self.on_speech(audio)
+        return [Chunk(0.0, float(chunk_size), (), audio)]
 
     def transcribe(
         self,
         audio: Audio,
         batch_size: int | None = None,
         *,
-        chunk_size: float,
+        chunks: list[Chunk],
         on_segment: Callable[[SingleSegment], None] | None,
         on_progress: Callable[[float, float], None] | None,
         meter: Meter | None,
@@ -44,7 +53,7 @@ class FakePipeline:
         assert on_segment is not None
         assert on_progress is not None
         assert meter is not None
-        self.calls.append({"batch_size": batch_size, "chunk_size": chunk_size})
+        self.calls.append({"batch_size": batch_size, "chunk_size": chunks[0].end})
         self.on_call(audio)
         n_seconds = len(audio) // SAMPLE_RATE
         segments: list[SingleSegment] = []
@@ -55,9 +64,8 @@ class FakePipeline:
             on_segment(segments[-1])
         for thing, n in {"chunks": n_seconds, "tokens": 5 * n_seconds, "steps": 6, "live_rows": 9, "rows": 12}.items():
             meter.count(thing, n)
-        for stage in ("decode tokens", "vad"):
-            with meter.time(stage):
-                pass
+        with meter.time("decode tokens"):
+            pass
         return {"segments": segments, "language": "de"}
 
 

@@ -13,8 +13,10 @@ import pytest
 from fake_pipeline import SAMPLE_RATE, FakeLoader, write_recording
 
 from whisperx import cli, transcribe
-from whisperx.cli import build_parser, main, output_names
+from whisperx.arguments import build_parser
+from whisperx.cli import main
 from whisperx.errors import ModelNotFoundError, OptionError
+from whisperx.inputs import output_names
 from whisperx.schema import Audio
 from whisperx.writers import WriteSRT
 
@@ -195,7 +197,7 @@ def test_second_file_does_not_overwrite_first(command: Command, folder: Path) ->
     assert status == 0
     assert (folder / "talk.txt").read_text() == "1 seconds, part 1.\n"
     assert (folder / "talk-2.txt").read_text() == TEXT_OF_2_SECONDS
-    assert err.count("b/talk.wav: an earlier recording has this name, so the files are called talk-2") == 1
+    assert err.count("b/talk.wav: the files are called talk-2, since its own name is another recording's") == 1
 
 
 @pytest.mark.parametrize(
@@ -478,6 +480,7 @@ def test_report_tells_what_was_done(command: Command, folder: Path) -> None:
         "error": None,
         "files": ["talk.txt"],
         "audio_seconds": 2.0,
+        "ahead": {},
         "chunks": 2,
         "tokens": 10,
         "steps": 6,

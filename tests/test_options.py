@@ -16,6 +16,7 @@ from test_asr import Echo
 from test_batch_invariance import EncodesOnce
 
 from whisperx import asr, cli, transcribe
+from whisperx.arguments import build_parser
 from whisperx.asr import WITHOUT_EFFECT, decoding_options, idle_options
 from whisperx.errors import OptionError
 from whisperx.schema import Audio, DecodingOptions, DecodingResult, Meter, Span
@@ -31,6 +32,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "--python-version": ["-P"],
     "--output_dir": ["-o", "out"],
     "--output_format": ["-f", "srt"],
+    "--skip_existing": ["--skip_existing"],
     "--verbose": ["--verbose", "False"],
     "--log-level": ["--log-level", "critical"],
     "--print_progress": ["--print_progress", "True"],
@@ -74,11 +76,13 @@ ARGUMENTS: dict[str, list[str]] = {
     "--no_speech_threshold": ["--no_speech_threshold", "0.5"],
     "--best_of": ["--best_of", "2"],
     "--seed": ["--seed", "7"],
+    "--fp16": ["--fp16", "True"],
+    "--segment_resolution": ["--segment_resolution", "chunk"],
 }
 
 
 def test_the_table_has_every_option() -> None:
-    actions = cli.build_parser()._actions
+    actions = build_parser()._actions
     assert [(action.option_strings or [action.dest])[0] for action in actions] == list(ARGUMENTS)
 
 
@@ -96,6 +100,7 @@ def outcome(
         monkeypatch.setattr(transcribe, "load_model", loader)
         write_recording(folder / "talk.wav", 2)
         write_recording(folder / "other.wav", 1)
+        (folder / "talk.srt").write_text("of an earlier run")
         try:
             status = cli.main(["talk.wav", *arguments])
         except SystemExit as end:
@@ -119,7 +124,7 @@ def test_every_option_of_the_decoder_is_on_the_command_line() -> None:
     changed = set()
     for option, arguments in ARGUMENTS.items():
         if option not in ("-h", "--version", "--python-version"):
-            options = cli._options(cli.build_parser().parse_args(["talk.wav", *arguments])).decoding
+            options = cli._options(build_parser().parse_args(["talk.wav", *arguments])).decoding
             default = DecodingOptions()
             changed |= {name for name in DECODER if getattr(options, name) != getattr(default, name)}
     assert changed == set(DECODER) - {"word_timestamps"}  # which the choice of an aligner decides

@@ -31,7 +31,7 @@ def test_recording_goes_through_all_stages(loader: FakeLoader, tmp_path: Path) -
     segments, progress = run(transcriber, write_recording(tmp_path / "a.wav", 2.5), meter)
     assert [segment["text"] for segment in segments] == [" 2 seconds, part 1.", " 2 seconds, part 2."]
     assert progress == [(1, 2), (2, 2)]
-    assert list(meter.seconds) == ["decode audio", "decode tokens", "vad"]
+    assert list(meter.seconds) == ["decode audio", "vad", "decode tokens"]
     assert seconds_of_audio(meter) == 2.5
     assert loader.pipeline.calls == [{"batch_size": 3, "chunk_size": 20}]
 

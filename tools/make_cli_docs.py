@@ -6,7 +6,7 @@ python tools/make_cli_docs.py
 import argparse
 from pathlib import Path
 
-from whisperx.cli import build_parser
+from whisperx.arguments import build_parser
 
 HEAD, RULE = "| option | value | default | |", "|---|---|---|---|"
 PAGE = Path(__file__).parents[1] / "docs" / "cli.md"
@@ -17,7 +17,7 @@ def page() -> str:
     lines = [
         "# The whisperx command",
         "",
-        "<!-- Written by tools/make_cli_docs.py: change the help in src/whisperx/cli.py instead. -->",
+        "<!-- Written by tools/make_cli_docs.py: change the help in src/whisperx/arguments.py instead. -->",
         "",
         "    whisperx audio [audio ...] [options]",
         "",

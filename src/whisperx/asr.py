@@ -85,6 +85,10 @@ class FasterWhisperPipeline:
         """Where the model computes, as "gpu:0"."""
         return self.model.device
 
+    def best_batch_size(self, options: DecodingOptions) -> int:
+        """How many chunks to decode at a time with these options, as far as memory allows."""
+        return self.model.best_batch_size(options)
+
     @property
     def suppress_numerals(self) -> bool:
         """The option of that name; WhisperX keeps it apart."""

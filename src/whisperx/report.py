@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,7 +12,7 @@ from whisperx.schema import Meter
 from whisperx.transcribe import TranscribeOptions, seconds_of_audio
 from whisperx.writers import replacing
 
-STAGES = ("decode audio", "vad", "language", "mel", "encode", "decode tokens", "write")
+STAGES = ("wait for audio", "decode audio", "vad", "language", "mel", "encode", "decode tokens", "write")
 _PACKAGES = ("whisperx-mlx", "mlx", "numpy", "av")
 
 
@@ -22,6 +22,7 @@ class Recording:
 
     audio: str
     meter: Meter = field(default_factory=Meter)
+    ahead: Mapping[str, float] = field(default_factory=dict)  # seconds of stages while the recording before was in work
     wall_seconds: float = 0.0  # from opening the recording to the last file, loading the model left out
     language: str | None = None
     files: Sequence[Path] = ()
@@ -42,7 +43,8 @@ class Run:
         """The content of a report. Times are in seconds.
 
         `wall_seconds` and `stages` leave out `load_model_seconds`; `real_time_factor` is wall seconds for each second
-        of audio; `occupancy` is the part of a batch's rows that held a live chunk, over all decoding steps.
+        of audio; `ahead` has the seconds of stages that took place while the recording before was in work, and are no
+        part of these; `occupancy` is the part of a batch's rows that held a live chunk, over all decoding steps.
         """
         options = asdict(self.options)
         del options["hf_token"]  # a report is shown around
@@ -58,6 +60,7 @@ class Run:
                     "audio": recording.audio,
                     "language": recording.language,
                     "error": recording.error,
+                    "ahead": dict(recording.ahead),
                     "files": [str(path) for path in recording.files],
                     **_figures(recording.meter, recording.wall_seconds),
                 }

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import isfinite
+from numbers import Real
 from time import perf_counter
-from typing import Literal, NotRequired, Protocol, TypeAlias, TypedDict
+from typing import Any, Literal, NotRequired, Protocol, TypeAlias, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,7 @@ class SingleSegment(TypedDict):
     tokens: NotRequired[list[int]]  # of this piece
     words: NotRequired[list["SingleWordSegment"]]  # where the decoder was asked for them
     language: NotRequired[str]  # of the chunk, where each was asked for its own
+    speaker: NotRequired[str]  # in transcripts that come with speakers
 
 
 class TranscriptionResult(TypedDict):
@@ -171,6 +173,12 @@ class DecodingOptions:
     word_timestamps: bool = False  # when each word is said, too: where the model listened while it chose it
 
     def __post_init__(self) -> None:
+        # As programs written for WhisperX give them: a number or a list.
+        temperatures = self.temperatures
+        if isinstance(temperatures, Real):
+            temperatures = (float(temperatures),)
+        object.__setattr__(self, "temperatures", tuple(temperatures))
+        object.__setattr__(self, "suppress_tokens", tuple(self.suppress_tokens or ()))
         ranges: dict[str, tuple[bool, str]] = {
             "task": (self.task in ("transcribe", "translate"), "transcribe or translate"),
             "max_initial_timestamp": (0 <= self.max_initial_timestamp <= 30, "0 to 30 seconds"),
@@ -239,6 +247,13 @@ class Backend(Protocol):
     @property
     def is_multilingual(self) -> bool:
         """Whether the model knows more than English."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """Its vocabulary, a `tokenizer.Tokenizer`, for those who want to look at tokens."""
+
+    def best_batch_size(self, options: DecodingOptions) -> int:
+        """How many chunks to decode at a time with these options: as many as make it faster and fit into memory."""
 
     def detect_language(self, audio: Audio) -> tuple[str, float]:
         """Language code and its probability, of at most 30 s of audio."""

@@ -1,15 +1,33 @@
 """From a path to a result: one object that owns the loaded models and runs the stages in order."""
 
 import os
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from importlib import import_module
 from time import perf_counter
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from whisperx.asr import load_model
 from whisperx.audio import CHUNK_LENGTH, SAMPLE_RATE, load_audio
 from whisperx.errors import ModelError, OptionError, WhisperXError
-from whisperx.schema import Audio, DecodingOptions, Meter, SingleSegment, TranscriptionResult
+from whisperx.inputs import readable
+from whisperx.schema import Audio, Chunk, DecodingOptions, Meter, SingleSegment, TranscriptionResult
+from whisperx.writers import get_writer
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = [
+    "Lookahead",
+    "Prepared",
+    "TranscribeOptions",
+    "Transcriber",
+    "get_writer",  # this and the next are here because programs written for WhisperX look for them here
+    "load_audio",
+    "load_model",
+    "seconds_of_audio",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +46,7 @@ class TranscribeOptions:
     device_index: int = 0
     compute_type: str = "default"  # of the weights
     threads: int = 0  # 0: as many as the backend likes
-    batch_size: int = 8  # chunks decoded at a time: changes speed and memory, never the result
+    batch_size: int | Literal["auto"] = 8  # chunks decoded at a time: changes speed and memory, never the result
     vad_method: str = "silero"
     vad_onset: float = 0.5  # speech begins at this probability
     vad_offset: float = 0.363  # and ends below this one
@@ -36,8 +54,8 @@ class TranscribeOptions:
     decoding: DecodingOptions = field(default_factory=DecodingOptions)  # language None: detected in each recording
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise OptionError(f"batch_size is 1 or more, not {self.batch_size}.")
+        if self.batch_size != "auto" and self.batch_size < 1:
+            raise OptionError(f"batch_size is 1 or more, or auto, not {self.batch_size}.")
         if not 1 <= self.chunk_size <= CHUNK_LENGTH:
             raise OptionError(f"chunk_size is 1 to {CHUNK_LENGTH} seconds, not {self.chunk_size}.")
 
@@ -48,16 +66,29 @@ class Pipeline(Protocol):
     @property
     def device(self) -> str: ...
 
+    def best_batch_size(self, options: DecodingOptions) -> int: ...
+
+    def find_speech(self, audio: Audio, chunk_size: float) -> list[Chunk]: ...
+
     def transcribe(
         self,
         audio: Audio,
         batch_size: int | None = None,
         *,
-        chunk_size: int,
+        chunks: list[Chunk],
         on_segment: Callable[[SingleSegment], None] | None,
         on_progress: Callable[[float, float], None] | None,
         meter: Meter | None,
     ) -> TranscriptionResult: ...
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A recording that is read."""
+
+    audio: Audio
+    chunks: list[Chunk] | None  # None: nobody has looked for its speech yet
+    ahead: Meter = field(default_factory=Meter)  # what that took while the recording before was in work
 
 
 class Transcriber:
@@ -92,9 +123,19 @@ class Transcriber:
             self.load_seconds = perf_counter() - start
         return self._pipeline
 
+    def prepare(self, path: str | os.PathLike[str], meter: Meter | None = None) -> Prepared:
+        """The sound of a recording ("-": of what stdin holds), and its speech if the model is loaded by now.
+
+        Raises AudioError for a recording that cannot be read.
+        """
+        meter = meter or Meter()
+        with readable(os.fspath(path)) as file, meter.time("decode audio"):
+            audio = load_audio(file)
+        return Prepared(audio, None if self._pipeline is None else self._find_speech(audio, meter))
+
     def __call__(
         self,
-        path: str | os.PathLike[str],
+        recording: str | os.PathLike[str] | Prepared,
         *,
         on_segment: Callable[[SingleSegment], None] | None = None,
         on_progress: Callable[[float, float], None] | None = None,
@@ -102,6 +143,7 @@ class Transcriber:
     ) -> TranscriptionResult:
         """Transcribe one recording.
 
+        recording : its path, or what `prepare` has made of it
         on_segment : called with each segment, in order of time, as soon as it is decoded
         on_progress : called with the seconds of audio that are done and the seconds there are
         meter : gets the seconds of each stage, loading the model left out, and counts, among them "samples" at 16 kHz
@@ -109,17 +151,26 @@ class Transcriber:
         Raises AudioError for a recording that cannot be read, and what `load` raises.
         """
         meter = meter or Meter()
-        with meter.time("decode audio"):
-            audio = load_audio(path)
-        meter.count("samples", len(audio))
-        return self.load().transcribe(
-            audio,
-            batch_size=self.options.batch_size,
-            chunk_size=self.options.chunk_size,
+        prepared = recording if isinstance(recording, Prepared) else self.prepare(recording, meter)
+        meter.count("samples", len(prepared.audio))
+        pipeline = self.load()
+        chunks = self._find_speech(prepared.audio, meter) if prepared.chunks is None else prepared.chunks
+        return pipeline.transcribe(
+            prepared.audio,
+            batch_size=self._batch_size(pipeline),
+            chunks=chunks,
             on_segment=on_segment,
             on_progress=on_progress,
             meter=meter,
         )
+
+    def _find_speech(self, audio: Audio, meter: Meter) -> list[Chunk]:
+        with meter.time("vad"):
+            return self.load().find_speech(audio, self.options.chunk_size)
+
+    def _batch_size(self, pipeline: Pipeline) -> int:
+        size = self.options.batch_size
+        return pipeline.best_batch_size(self.options.decoding) if size == "auto" else size
 
     def _load(self) -> Pipeline:
         options = self.options
@@ -147,6 +198,49 @@ class Transcriber:
         )
 
 
+class Lookahead:
+    """Prepares the next recording in a thread while the model works on this one; never more than one ahead.
+
+    What comes out does not depend on it: preparing is the same work in another thread.
+    """
+
+    def __init__(self, transcriber: Transcriber, paths: Sequence[str]) -> None:
+        self._transcriber = transcriber
+        self._paths = paths
+        self._thread = ThreadPoolExecutor(1, "whisperx-lookahead")
+        self._started: dict[int, Future[Prepared]] = {}
+
+    def __enter__(self) -> "Lookahead":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: "TracebackType | None"
+    ) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def start(self, index: int) -> None:
+        """Begin to prepare the recording of this index, if there is one."""
+        if index < len(self._paths):
+            self._started[index] = self._thread.submit(self._prepare, self._paths[index])
+
+    def take(self, index: int, meter: Meter) -> Prepared:
+        """The recording of this index, prepared now unless it has been. Raises what `Transcriber.prepare` raises."""
+        if index not in self._started:
+            return self._transcriber.prepare(self._paths[index], meter)
+        with meter.time("wait for audio"):
+            return self._started.pop(index).result()
+
+    def _prepare(self, path: str) -> Prepared:
+        meter = Meter()
+        return replace(self._transcriber.prepare(path, meter), ahead=meter)
+
+
 def seconds_of_audio(meter: Meter) -> float:
     """Length of the recording that `meter` has seen."""
     return meter.counts.get("samples", 0) / SAMPLE_RATE
+
+
+def __getattr__(name: str) -> Any:
+    if name == "transcribe_task":  # lives with the command, but WhisperX has it here
+        return import_module("whisperx.cli").transcribe_task
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,6 +19,7 @@ import mlx.core as mx
 import numpy as np
 
 from whisperx.audio import N_SAMPLES, log_mel_spectrogram, pad_or_trim
+from whisperx.backends.batch_size import batch_size_for, physical_memory
 from whisperx.checkpoints import load_checkpoint
 from whisperx.errors import BackendError, OptionError
 from whisperx.models.blas import blas_in_use, set_blas_threads
@@ -97,6 +98,14 @@ class MlxBackend:
     @property
     def is_multilingual(self) -> bool:
         return self.tokenizer.is_multilingual
+
+    def best_batch_size(self, options: DecodingOptions) -> int:
+        is_cpu = self._device == mx.cpu
+        cached_positions = self.dims.n_audio_ctx + max(options.beam_size, options.best_of) * self.dims.n_text_ctx
+        key_and_value = 2 * self.dims.n_text_layer * self.dims.n_text_state * self._model.dtype.size
+        device = {} if is_cpu else mx.device_info(self._device)  # Metal and CUDA have names of their own
+        memory = int(device.get("memory_size") or device.get("total_memory") or physical_memory())
+        return batch_size_for(cached_positions * key_and_value, memory, is_cpu=is_cpu)
 
     def detect_language(self, audio: Audio) -> tuple[str, float]:
         if not self.is_multilingual:
