@@ -1,0 +1,96 @@
+"""How long until something happens: help, import, loading a model, the first words of a long recording.
+
+    python -m benchmarks.startup AUDIO --model MODEL [--repeats 5]
+
+Each line is a process of its own, best of `--repeats` after one that is not counted, so files are in memory already.
+`first words` is from the start of the command to the first line of the transcript of AUDIO repeated to 10 minutes, with
+the defaults of the command but for `--no_align`. The last line is JSON.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import wave
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+from whisperx.audio import SAMPLE_RATE, load_audio
+
+COMMAND = [sys.executable, "-m", "whisperx"]
+LOAD = """
+import sys, time
+from whisperx.asr import load_model
+import whisperx.backends.mlx
+start = time.perf_counter()
+load_model(sys.argv[1], asr_options={}, language="en", backend="mlx")
+print(time.perf_counter() - start)
+"""
+
+
+def best(command: list[str], repeats: int) -> float:
+    """Seconds of a whole process."""
+    times = []
+    for _ in range(repeats + 1):
+        start = perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        times.append(perf_counter() - start)
+    return min(times[1:])
+
+
+def best_load(model: str, repeats: int) -> float:
+    """Seconds that `load_model` takes in a process that has imported it."""
+    command = [sys.executable, "-c", LOAD, model]
+    return min(
+        float(subprocess.run(command, check=True, capture_output=True, text=True).stdout) for _ in range(repeats + 1)
+    )
+
+
+def first_words(recording: Path, model: str, repeats: int) -> float:
+    """Seconds until the command prints its first line."""
+    times = []
+    for _ in range(repeats + 1):
+        with tempfile.TemporaryDirectory() as folder:
+            start = perf_counter()
+            options = ["--model", model, "--backend", "mlx", "--no_align", "--output_dir", folder, "--language", "en"]
+            process = subprocess.Popen(
+                [*COMMAND, str(recording), *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+            assert process.stdout is not None
+            process.stdout.readline()
+            times.append(perf_counter() - start)
+            process.kill()
+            process.communicate()
+    return min(times[1:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("audio", type=Path)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--repeats", type=int, default=5)
+    args = parser.parse_args()
+
+    audio = load_audio(args.audio)
+    with tempfile.TemporaryDirectory() as folder:
+        recording = Path(folder, "ten_minutes.wav")
+        with wave.open(str(recording), "wb") as file:
+            file.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
+            file.writeframes((np.resize(audio, 600 * SAMPLE_RATE) * 32767).astype("<i2").tobytes())
+        figures = {
+            "python": best([sys.executable, "-c", "pass"], args.repeats),
+            "whisperx --help": best([*COMMAND, "--help"], args.repeats),
+            "import whisperx": best([sys.executable, "-c", "import whisperx"], args.repeats),
+            "load_model": best_load(args.model, args.repeats),
+            "first words": first_words(recording, args.model, min(args.repeats, 2)),
+        }
+    for name, seconds in figures.items():
+        print(f"{name:16} {seconds:6.3f} s")
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
