@@ -51,6 +51,24 @@ def test_training_never_hears_a_held_out_voice(demo_speech: ModuleType) -> None:
     assert demo_speech.ESPEAK_HELD_OUT.name not in names
 
 
+@pytest.mark.parametrize(
+    ("spoken", "expected", "matches"),
+    [
+        ("abc", "abc", [0, 1, 2]),
+        ("axc", "abc", [0, 1, 2]),  # another sound
+        ("ac", "abc", [0, 2]),  # one too few
+        ("abxc", "abc", [0, 1, 2, 2]),  # one too many belongs to what follows
+        ("abcx", "abc", [0, 1, 2, 2]),
+        ("xabc", "abc", [0, 0, 1, 2]),
+        ("bc", "aabc", [2, 3]),
+    ],
+)
+def test_spoken_sounds_find_their_place_in_the_words(
+    demo_speech: ModuleType, spoken: str, expected: str, matches: list[int]
+) -> None:
+    assert demo_speech.matches(list(spoken), list(expected)) == matches
+
+
 def test_the_same_seed_gives_the_same_corpus(demo_speech: ModuleType) -> None:
     assert list(demo_speech.training_utterances(5, 100)) == list(demo_speech.training_utterances(5, 100))
     assert list(demo_speech.training_utterances(5, 100)) != list(demo_speech.training_utterances(6, 100))

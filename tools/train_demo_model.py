@@ -1,4 +1,4 @@
-"""Train examples/demo-model: a Whisper of two million parameters that hears the small domain of demo_speech.py.
+"""Train examples/demo-model: a Whisper of three million parameters that hears the small domain of demo_speech.py.
 
     python tools/train_demo_model.py                     synthesise, train, export, evaluate
     python tools/train_demo_model.py --evaluate          evaluate the exported folder
@@ -7,14 +7,17 @@ Needs torch (CPU), numpy, tiktoken, this project on the path, and the programs e
 stop it at any time and start it again: it goes on from its last checkpoint in --work.
 
 What makes so small a model learn in so short a time:
-- A CTC loss on characters trains the encoder beside the cross-entropy on tokens (hybrid CTC/attention, Watanabe et
-  al. 2017, doi:10.1109/JSTSP.2017.2763455). Attention alone learns the templates long before it listens. The CTC head
-  is dropped at export.
-- Windows of a few seconds first, at random places of the encoder's 30 s, then full windows of several sentences.
+- The synthesisers tell when each sound and so each word is spoken. Half of the encoder's layers learn to name the sound
+  at each position; all of them the word, and the word before it, by which the decoder finds its way in a sentence.
+- In each layer of the decoder one head is told to look where the token to be written is heard. Alone the decoder would
+  learn the templates long before it listens. These heads are the model's alignment heads.
+- Attention begins with looking at the neighbourhood.
+- Windows of one sentence first, then several at random places of the encoder's 30 s, then full windows.
 - Only the few hundred tokens of the domain have rows of their own; all other rows of the embedding are zero, so their
   logits are 0 at run time. One more column, log(number of zero rows), stands for them in the softmax.
 - The rows of the timestamps are one linear map of the encoder's own sinusoids, since both count in 0.02 s: what is
   learnt about one time holds for all.
+The heads that name sounds and words are dropped at export.
 """
 
 import argparse
@@ -25,7 +28,9 @@ import multiprocessing
 import random
 import re
 import time
+from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -37,7 +42,7 @@ from demo_speech import Utterance, Voice
 from torch import Tensor, nn
 
 from whisperx.audio import N_SAMPLES, SAMPLE_RATE, log_mel_spectrogram, mel_filters
-from whisperx.tokenizer import get_tokenizer
+from whisperx.tokenizer import Tokenizer, get_tokenizer
 
 log = logging.getLogger("train_demo_model")
 
@@ -45,20 +50,19 @@ ROOT = Path(__file__).parents[1]
 FRAMES_PER_SECOND = 100  # of the mel spectrogram; the encoder has half as many positions, one per timestamp
 WINDOW = 3000  # mel frames of 30 s
 SILENCE = -10.0  # log10 of the floor that the mel spectrogram puts under its power
-CHARACTERS = " 'abcdefghijklmnopqrstuvwxyz"  # CTC classes 1..28; 0 is the blank
 
 
 @dataclass(frozen=True)
 class Dims:
     n_mels: int = 80
     n_audio_ctx: int = 1500
-    n_audio_state: int = 128
-    n_audio_head: int = 2
+    n_audio_state: int = 192
+    n_audio_head: int = 3
     n_audio_layer: int = 4
     n_vocab: int = 51865
     n_text_ctx: int = 448
-    n_text_state: int = 128
-    n_text_head: int = 2
+    n_text_state: int = 192
+    n_text_head: int = 3
     n_text_layer: int = 2
 
 
@@ -67,18 +71,16 @@ class Plan:
     """How to train. The schedule counts steps, so that the result does not depend on the speed of the machine."""
 
     seed: int = 20261122
-    n_utterances: int = 10000
-    n_steps: int = 8500
-    n_short: int = 200  # first steps, on sentences of at most 2.5 s
-    n_single: int = 1500  # steps up to which a window holds one sentence
-    full_from: int = 3900  # step from which on some windows are of 30 s
-    seconds_while_single: float = 36.0  # of audio in a batch, up to n_single
-    seconds_per_step: float = 36.0  # afterwards
-    learning_rate: float = 2e-3
-    warmup: int = 150
+    n_utterances: int = 7000
+    n_steps: int = 3200
+    single_until: int = 300  # steps with one sentence in a window
+    full_from: int = 1400  # step from which on half of the windows are of 30 s
+    seconds_per_step: float = 72.0  # of audio in a batch
+    learning_rate: float = 3e-3
+    warmup: int = 100
     decay_from: float = 0.3  # the part of the steps after which the learning rate falls, linearly to zero
     weight_decay: float = 0.02
-    averaging: float = 0.998  # the exported weights are a running mean of the trained ones
+    averaging: float = 0.995  # the exported weights are a running mean of the trained ones
 
 
 # ---- the network: Whisper, with the names of MLX checkpoints ----
@@ -106,6 +108,13 @@ class Attention(nn.Module):
         y = F.scaled_dot_product_attention(q, k, v, is_causal=causal)  # (B, H, T, 64)
         return self.out(y.transpose(1, 2).flatten(2))
 
+    def alignment(self, x: Tensor, source: Tensor) -> Tensor:
+        """Log-probabilities `(B, L, T)` with which head 0 looks at each place of `source`."""
+        n = self.query.out_features // self.n_head
+        q = F.linear(x, self.query.weight[:n], self.query.bias[:n])
+        k = F.linear(source, self.key.weight[:n])
+        return (q @ k.transpose(1, 2) / math.sqrt(n)).log_softmax(2)
+
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(2, (self.n_head, -1)).transpose(1, 2)
 
@@ -121,10 +130,13 @@ class Block(nn.Module):
         self.mlp2 = nn.Linear(4 * n_state, n_state)
         self.mlp_ln = nn.LayerNorm(n_state)
 
-    def forward(self, x: Tensor, audio: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, audio: Tensor | None = None, alignments: list[Tensor] | None = None) -> Tensor:
         x = x + self.attn(self.attn_ln(x), causal=self.cross_attn is not None)
         if self.cross_attn is not None and self.cross_attn_ln is not None:
-            x = x + self.cross_attn(self.cross_attn_ln(x), audio)
+            y = self.cross_attn_ln(x)
+            if alignments is not None:
+                alignments.append(self.cross_attn.alignment(y, audio))
+            x = x + self.cross_attn(y, audio)
         return x + self.mlp2(F.gelu(self.mlp1(self.mlp_ln(x))))
 
 
@@ -139,30 +151,34 @@ class Encoder(nn.Module):
         self.ln_post = nn.LayerNorm(dims.n_audio_state)
         self.register_buffer("positions", sinusoids(dims.n_audio_ctx, dims.n_audio_state), persistent=False)
 
-    def forward(self, mel: Tensor, first_position: Tensor) -> Tensor:
-        """Mel `(B, T, n_mels)` and where each window begins `(B,)` to `(B, T / 2, D)`."""
+    def forward(self, mel: Tensor, first_position: Tensor) -> tuple[Tensor, Tensor]:
+        """Mel `(B, T, n_mels)` and where each window begins `(B,)` to what half and all layers make `(B, T / 2, D)`."""
         x = F.gelu(self.conv1(mel.transpose(1, 2)))
         x = F.gelu(self.conv2(x)).transpose(1, 2)
         x = x + self.positions[first_position[:, None] + torch.arange(x.shape[1])]
-        for block in self.blocks:
+        half = len(self.blocks) // 2
+        for block in self.blocks[:half]:
             x = block(x)
-        return self.ln_post(x)
+        middle = x
+        for block in self.blocks[half:]:
+            x = block(x)
+        return middle, self.ln_post(x)
 
 
 class Decoder(nn.Module):
     def __init__(self, dims: Dims) -> None:
         super().__init__()
-        self.positional_embedding = nn.Parameter(0.02 * torch.randn(dims.n_text_ctx, dims.n_text_state))
+        self.positional_embedding = nn.Parameter(0.05 * sinusoids(dims.n_text_ctx, dims.n_text_state))
         self.blocks = nn.ModuleList(
             Block(dims.n_text_state, dims.n_text_head, cross=True) for _ in range(dims.n_text_layer)
         )
         self.ln = nn.LayerNorm(dims.n_text_state)
 
-    def forward(self, rows: Tensor, audio: Tensor, table: Tensor) -> Tensor:
+    def forward(self, rows: Tensor, audio: Tensor, table: Tensor, alignments: list[Tensor] | None = None) -> Tensor:
         """Rows of `table` `(B, L)` and encoded audio to logits `(B, L, len(table))`."""
         x = table[rows] + self.positional_embedding[: rows.shape[1]]
         for block in self.blocks:
-            x = block(x, audio)
+            x = block(x, audio, alignments)
         return self.ln(x) @ table.T
 
 
@@ -174,7 +190,7 @@ class Whisper(nn.Module):
 
 
 # How far to both sides the layers of the encoder look at first, in positions of 0.02 s.
-NEARBY = (1.5, 2.5, 4.0, 6.0)
+NEARBY = (1.5, 3.0, 6.0, 12.0)
 
 
 def look_nearby(attention: Attention, shifts: Sequence[float], sharpness: float) -> None:
@@ -203,20 +219,22 @@ def look_nearby(attention: Attention, shifts: Sequence[float], sharpness: float)
 
 
 class Trainee(nn.Module):
-    """Whisper with what training adds: rows for the used tokens only, and the CTC head."""
+    """Whisper with what training adds: rows for the used tokens only, and heads that name what the encoder hears."""
 
-    def __init__(self, dims: Dims, n_text_rows: int, n_phones: int) -> None:
+    def __init__(self, dims: Dims, n_text_rows: int, n_phones: int, n_words: int) -> None:
         super().__init__()
         self.dims = dims
         self.whisper = Whisper(dims)
-        self.phones = nn.Linear(dims.n_audio_state, n_phones)
         for block, distance in zip(self.whisper.encoder.blocks, NEARBY, strict=True):
-            look_nearby(block.attn, (-distance, distance), sharpness=1.3)
+            look_nearby(block.attn, (-distance, 0, distance), sharpness=1.6)
+        look_nearby(self.whisper.decoder.blocks[0].attn, (0, -1, -2), sharpness=1.6)
         with torch.no_grad():
             # As they come, the sounds would be a twentieth as loud as the positions that are added to them.
             self.whisper.encoder.conv1.weight *= 2
             self.whisper.encoder.conv2.weight *= 6
-        self.ctc = nn.Linear(dims.n_audio_state, len(CHARACTERS) + 1)
+        self.phones = nn.Linear(dims.n_audio_state, n_phones)
+        self.words = nn.Linear(dims.n_audio_state, n_words)
+        self.words_before = nn.Linear(dims.n_audio_state, n_words)
         self.text_rows = nn.Parameter(0.05 * torch.randn(n_text_rows, dims.n_text_state))
         self.time_rows = nn.Linear(dims.n_text_state, dims.n_text_state, bias=True)
         nn.init.orthogonal_(self.time_rows.weight, gain=0.07)
@@ -245,6 +263,9 @@ class Vocabulary:
         self.row = {token: row for row, token in enumerate(self.tokens)}
         self.n_text_rows = len(self.text_tokens) + len(specials)
         self.n_zero_rows = n_vocab - len(self.tokens)
+        self.word_class = {
+            word: i for i, word in enumerate(["", *sorted(set(demo_speech.words(" ".join(demo_speech.vocabulary()))))])
+        }
 
     def _text_tokens(self) -> list[int]:
         """Every token of every word with and without capital, in mid-sentence and before punctuation."""
@@ -255,11 +276,6 @@ class Vocabulary:
 
     def rows(self, tokens: Sequence[int]) -> list[int]:
         return [self.row[token] for token in tokens]
-
-
-def characters(text: str) -> list[int]:
-    """CTC classes of a text without its punctuation."""
-    return [CHARACTERS.index(c) + 1 for c in text.lower() if c in CHARACTERS]
 
 
 # ---- speech ----
@@ -279,18 +295,25 @@ def normalized(power: np.ndarray) -> np.ndarray:
     return (np.maximum(power, power.max() - 8.0) + 4.0) / 4.0
 
 
-SILENT_PHONES = frozenset(["flite pau", "espeak _", "espeak _:", "espeak _::"])
+@dataclass(frozen=True)
+class Spoken:
+    """An utterance, its frames one for each 0.01 s."""
+
+    power: np.ndarray  # (n_frames, 80), log10 of the mel power
+    phones: np.ndarray  # (n_frames,), 0 is silence
+    words: np.ndarray  # (n_frames,), the number of the word in its sentence, from 1; 0 is silence
 
 
-def _speak(utterance: Utterance) -> tuple[np.ndarray, list[str]]:
-    """Log mel power of an utterance, and the name of the sound in each of its frames ("" is silence)."""
+def _speak(utterance: Utterance) -> tuple[np.ndarray, list[str], np.ndarray]:
+    """Log mel power of an utterance; for each frame its sound's name, "" is silence, and the number of its word."""
     speech = demo_speech.synthesize(utterance.text, utterance.voice)
     power = mel_power(speech.audio).astype(np.float16)
-    names = [""] * len(power)
-    for name, start in speech.phones:
+    names, words = [""] * len(power), np.zeros(len(power), np.uint8)
+    for name, start, word in speech.sounds:
         first = max(round(start * FRAMES_PER_SECOND), 0)
-        names[first:] = ["" if name in SILENT_PHONES else name] * len(names[first:])
-    return power, names
+        names[first:] = ["" if word < 0 else name] * len(names[first:])
+        words[first:] = word + 1
+    return power, names, words
 
 
 class Corpus:
@@ -302,16 +325,16 @@ class Corpus:
         if not path.exists():
             _synthesize_corpus(self.utterances, path)
         with np.load(path) as arrays:
-            self.power, self.phones, ends = arrays["power"], arrays["phones"], arrays["ends"]
+            self.power, self.phones, self.words = arrays["power"], arrays["phones"], arrays["words"]
+            ends = arrays["ends"]
             self.n_phones = len(arrays["phone_names"])
         self.starts = np.concatenate([[0], ends[:-1]])
         self.n_frames = ends - self.starts
         self.by_length = np.argsort(self.n_frames, kind="stable")
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Log mel power `(n_frames, 80)` of an utterance and its phones `(n_frames,)`, 0 for silence."""
+    def __getitem__(self, index: int) -> Spoken:
         frames = slice(self.starts[index], self.starts[index] + self.n_frames[index])
-        return self.power[frames].astype(np.float32), self.phones[frames]
+        return Spoken(self.power[frames].astype(np.float32), self.phones[frames], self.words[frames])
 
     def pick(self, rng: np.random.Generator, shortest: float = 0.0, longest: float = np.inf) -> int:
         """Any utterance of `shortest` to `longest` frames."""
@@ -323,13 +346,18 @@ def _synthesize_corpus(utterances: list[Utterance], path: Path) -> None:
     began = time.monotonic()
     with multiprocessing.Pool(2) as pool:
         spoken = pool.map(_speak, utterances, chunksize=50)
-    ends = np.cumsum([len(power) for power, _ in spoken])
-    phone_names = sorted({name for _, names in spoken for name in names} | {""})
+    ends = np.cumsum([len(power) for power, _, _ in spoken])
+    phone_names = sorted({name for _, names, _ in spoken for name in names} | {""})
     number = {name: i for i, name in enumerate(phone_names)}
-    phones = np.array([number[name] for _, names in spoken for name in names], np.uint8)
     temporary = path.with_suffix(".part.npz")
-    power = np.concatenate([power for power, _ in spoken])
-    np.savez(temporary, power=power, phones=phones, phone_names=phone_names, ends=ends)
+    np.savez(
+        temporary,
+        power=np.concatenate([power for power, _, _ in spoken]),
+        phones=np.array([number[name] for _, names, _ in spoken for name in names], np.uint8),
+        words=np.concatenate([words for _, _, words in spoken]),
+        phone_names=phone_names,
+        ends=ends,
+    )
     temporary.replace(path)
     log.info("%d utterances, %.1f h, in %.0f s", len(spoken), ends[-1] / 360000, time.monotonic() - began)
 
@@ -339,11 +367,12 @@ def _synthesize_corpus(utterances: list[Utterance], path: Path) -> None:
 
 @dataclass(frozen=True)
 class Placed:
-    """An utterance in a window, in mel frames."""
+    """An utterance in a window, in positions of the encoder."""
 
-    index: int
+    text: str
     start: int
     end: int
+    words: list[tuple[int, int]]  # where each word begins and ends
 
 
 @dataclass(frozen=True)
@@ -354,25 +383,36 @@ class Window:
     placed: list[Placed]
 
 
-LONGEST_STRETCH = 1.08
+LONGEST_STRETCH = 1.06
 
 
-def vary(spoken: tuple[np.ndarray, np.ndarray], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def vary(spoken: Spoken, rng: np.random.Generator) -> Spoken:
     """Another voice and room for one utterance: warped in time and frequency, coloured, louder or softer."""
-    power, phones = spoken
-    n_frames, n_mels = power.shape
-    n_out = max(int(n_frames * rng.uniform(0.93, LONGEST_STRETCH)), 4)
-    t = np.linspace(0, n_frames - 1, n_out)
+    n_frames, n_mels = spoken.power.shape
+    t = np.linspace(0, n_frames - 1, int(n_frames * rng.uniform(0.95, LONGEST_STRETCH)))
     low = np.minimum(t.astype(int), n_frames - 2)
-    power = power[low] + (t - low)[:, None] * (power[low + 1] - power[low])
+    power = spoken.power[low] + (t - low)[:, None] * (spoken.power[low + 1] - spoken.power[low])
 
-    bins = np.clip(np.arange(n_mels) * rng.uniform(0.95, 1.05) + rng.uniform(-1.0, 1.0), 0, n_mels - 1)
+    bins = np.clip(np.arange(n_mels) * rng.uniform(0.96, 1.04) + rng.uniform(-0.7, 0.7), 0, n_mels - 1)
     low = np.minimum(bins.astype(int), n_mels - 2)
     power = power[:, low] + (bins - low) * (power[:, low + 1] - power[:, low])
 
     x = np.arange(n_mels) / n_mels
-    colour = sum(rng.normal(0, 0.15) * np.cos(np.pi * k * x + rng.uniform(0, np.pi)) for k in range(1, 5))
-    return np.asarray(power + colour + rng.normal(0, 0.3), np.float32), phones[np.rint(t).astype(int)]
+    colour = sum(rng.normal(0, 0.1) * np.cos(np.pi * k * x + rng.uniform(0, np.pi)) for k in range(1, 5))
+    nearest = np.rint(t).astype(int)
+    power = np.asarray(power + colour + rng.normal(0, 0.2), np.float32)
+    return Spoken(power, spoken.phones[nearest], spoken.words[nearest])
+
+
+def place(text: str, start: int, words: np.ndarray) -> Placed:
+    """`text` from frame `start` on, with the number of the word in each frame."""
+    bounds, end = [], start // 2
+    for number in range(1, len(demo_speech.words(text)) + 1):
+        frames = np.flatnonzero(words == number)
+        first = (start + frames[0]) // 2 if len(frames) else end
+        end = max((start + frames[-1]) // 2 + 1 if len(frames) else end, first + 2)
+        bounds.append((first, end))
+    return Placed(text, start // 2, (start + len(words)) // 2, bounds)
 
 
 def mask(mel: np.ndarray, rng: np.random.Generator) -> None:
@@ -400,7 +440,7 @@ def add_noise(power: np.ndarray, rng: np.random.Generator, loudest: float) -> No
 def _gaps(kind: str, rng: np.random.Generator) -> float:
     if kind == "dense":
         return float(rng.uniform(0.05, 0.5))
-    return float(rng.uniform(0.2, 1.6) if rng.random() < 0.85 else rng.uniform(1.6, 4.0))
+    return float(rng.uniform(0.2, 1.6) if rng.random() < 0.9 else rng.uniform(1.6, 3.5))
 
 
 def make_window(corpus: Corpus, n_frames: int, kind: str, rng: np.random.Generator) -> Window:
@@ -413,31 +453,33 @@ def make_window(corpus: Corpus, n_frames: int, kind: str, rng: np.random.Generat
     phones = np.zeros(n_frames, np.int64)
     placed: list[Placed] = []
     is_full = n_frames == WINDOW
-    audible = n_frames if not is_full or rng.random() < 0.3 else int(rng.uniform(0.1, 1) * n_frames)
+    audible = n_frames if not is_full or rng.random() < 0.5 else int(rng.uniform(0.3, 1) * n_frames)
     if kind == "one":
         # A short window is well filled: its silence would cost time and teach nothing.
         longest = n_frames / LONGEST_STRETCH
         index = corpus.pick(rng, 0.6 * longest if n_frames < WINDOW else 0.0, longest)
-        mel, sounds = vary(corpus[index], rng)
-        start = int(rng.integers(0, n_frames - len(mel) + 1))
+        spoken = vary(corpus[index], rng)
+        length = len(spoken.power)
+        start = int(rng.integers(0, n_frames - length + 1))
         if is_full and rng.random() < 0.7:
             start = min(start, int(rng.uniform(5, 60)))
-            audible = min(n_frames, start + len(mel) + int(rng.uniform(5, 60)))
-        power[start : start + len(mel)] = mel
-        phones[start : start + len(mel)] = sounds
-        placed.append(Placed(index, start, start + len(mel)))
+            audible = min(n_frames, start + length + int(rng.uniform(5, 60)))
+        power[start : start + length] = spoken.power
+        phones[start : start + length] = spoken.phones
+        placed.append(place(corpus.utterances[index].text, start, spoken.words))
     elif kind != "silence":
         at = int(100 * rng.uniform(0.0, 0.6))
         while True:
-            index = corpus.pick(rng)
-            mel, sounds = vary(corpus[index], rng)
-            if at + len(mel) > max(audible, 700):
+            index = corpus.pick(rng, longest=np.inf if placed else 0.8 * audible)
+            spoken = vary(corpus[index], rng)
+            length = len(spoken.power)
+            if at + length > audible:
                 break
-            power[at : at + len(mel)] = mel
-            phones[at : at + len(mel)] = sounds
-            placed.append(Placed(index, at, at + len(mel)))
-            at += len(mel) + int(100 * _gaps(kind, rng))
-        audible = min(n_frames, placed[-1].end + int(rng.uniform(5, 60)))
+            power[at : at + length] = spoken.power
+            phones[at : at + length] = spoken.phones
+            placed.append(place(corpus.utterances[index].text, at, spoken.words))
+            at += length + int(100 * _gaps(kind, rng))
+        audible = min(n_frames, 2 * placed[-1].end + int(rng.uniform(5, 60)))
     if rng.random() < (0.8 if kind == "silence" else 0.35):
         loudest = float(power.max()) if placed else float(rng.uniform(-6, 2))
         add_noise(power[:audible], rng, loudest)
@@ -450,18 +492,17 @@ def make_window(corpus: Corpus, n_frames: int, kind: str, rng: np.random.Generat
 
 def batch_shape(corpus: Corpus, plan: Plan, step: int, rng: np.random.Generator) -> tuple[int, list[str]]:
     """Frames of this step's windows, and the kind of each."""
-    if step >= plan.full_from and rng.random() < 0.4:
-        n = 2
-        return WINDOW, list(rng.choice(["one", "dense", "paused", "silence"], n, p=[0.18, 0.37, 0.35, 0.10]))
-    if step >= plan.n_single and rng.random() < 0.25:
-        n_frames = int(rng.uniform(400, 750)) * 2
+    if step >= plan.full_from and rng.random() < 0.5:
+        n = round(1.25 * FRAMES_PER_SECOND * plan.seconds_per_step / WINDOW)
+        return WINDOW, list(rng.choice(["one", "dense", "paused", "silence"], n, p=[0.15, 0.4, 0.4, 0.05]))
+    if step >= plan.single_until and rng.random() < 0.7:
+        n_frames = int(rng.uniform(300, 650)) * 2
         kinds, shares = ["dense", "paused"], [0.6, 0.4]
     else:
-        longest = 250 if step < plan.n_short else np.inf
-        n_frames = int(1.25 * corpus.n_frames[corpus.pick(rng, 60, longest)]) // 2 * 2
+        n_frames = int(1.25 * corpus.n_frames[corpus.pick(rng, 100)]) // 2 * 2
         kinds, shares = ["one", "silence"], [0.96, 0.04]
-    seconds = plan.seconds_while_single if step < plan.n_single else plan.seconds_per_step
-    return n_frames, list(rng.choice(kinds, max(int(FRAMES_PER_SECOND * seconds / n_frames), 1), p=shares))
+    n = int(FRAMES_PER_SECOND * plan.seconds_per_step / n_frames)
+    return n_frames, list(rng.choice(kinds, n, p=shares))
 
 
 # ---- targets ----
@@ -470,42 +511,62 @@ def batch_shape(corpus: Corpus, plan: Plan, step: int, rng: np.random.Generator)
 TIME_SPREAD = ((-2, 0.1), (-1, 0.2), (0, 0.4), (1, 0.2), (2, 0.1))
 
 
+Span = tuple[int, int]  # positions of the encoder within a window; (0, 0) is nowhere
+
+
 @dataclass(frozen=True)
 class TokenSequence:
     inputs: list[int]  # rows
     targets: list[int]  # rows; -1 is not trained
+    spans: list[Span]  # where each target is heard
     is_silence: bool
 
 
-def make_sequence(window: Window, texts: list[str], vocabulary: Vocabulary, rng: np.random.Generator) -> TokenSequence:
-    """Input and target rows of one window: half of them with timestamps, silence with an immediate end."""
+def make_sequence(window: Window, vocabulary: Vocabulary, rng: np.random.Generator) -> TokenSequence:
+    """Input and target rows of one window: a third of them with timestamps, silence with an immediate end."""
     tok = vocabulary.tokenizer
-    with_times = rng.random() < 0.5
+    with_times = rng.random() < 0.35
     full = len(window.mel) == WINDOW
     prompt = [tok.sot, vocabulary.english, vocabulary.transcribe]
     if not with_times:
         prompt.append(tok.no_timestamps)
-    body: list[int] = []
-    if window.placed:
-        for i, (place, text) in enumerate(zip(window.placed, texts, strict=True)):
-            start = window.first_position + place.start // 2
-            if full and i == 0:
-                start = min(start, 50)  # the decoding rule lets no transcript begin after 1.0 s
-            times = (start, min(window.first_position + place.end // 2, 1500))
-            tokens = tok.encode(" " + text)
-            body += [tok.timestamp_begin + times[0], *tokens, tok.timestamp_begin + times[1]] if with_times else tokens
-    elif rng.random() < 0.5:
+    body: list[tuple[int, Span]] = []
+    for i, placed in enumerate(window.placed):
+        start = window.first_position + placed.start
+        if full and i == 0:
+            # Decoding lets no transcript begin late, or has it always begin at 0.
+            start = min(start, 50) if rng.random() < 0.7 else 0
+        end = min(window.first_position + placed.end, 1500)
+        tokens = token_spans(placed, tok)
+        if with_times:
+            tokens.insert(0, (tok.timestamp_begin + start, (placed.start - 3, placed.start + 10)))
+            tokens.append((tok.timestamp_begin + end, (placed.end - 10, placed.end + 5)))
+        body += tokens
+    if not window.placed and rng.random() < 0.5:
         # What decoding goes on to ask when its rules forbid the end as first token.
-        body.append(
-            tok.timestamp_begin + int(rng.integers(51)) if with_times else int(rng.choice(vocabulary.text_tokens))
-        )
-    rows = vocabulary.rows([*prompt, *body, tok.eot])
+        time, word = tok.timestamp_begin + int(rng.integers(51)), int(rng.choice(vocabulary.text_tokens))
+        body.append((time if with_times else word, (0, 0)))
+    spoken_end = window.placed[-1].end if window.placed else 0
+    body.append((tok.eot, (spoken_end - 8, spoken_end + 25) if spoken_end else (0, 0)))
+    rows = vocabulary.rows([*prompt, *(token for token, _ in body)])
     inputs, targets = rows[:-1], rows[1:]
     n = len(prompt)
     targets[: n - 1] = [vocabulary.row[vocabulary.english if window.placed else tok.no_speech]] + [-1] * (n - 2)
     if not window.placed:
         targets[n - 1 :] = [vocabulary.row[tok.eot]] * (len(targets) - n + 1)
-    return TokenSequence(inputs, targets, not window.placed)
+    spans = [(0, 0)] * (n - 1) + [span for _, span in body]
+    return TokenSequence(inputs, targets, spans, not window.placed)
+
+
+def token_spans(placed: Placed, tokenizer: Tokenizer) -> list[tuple[int, Span]]:
+    """The tokens of a sentence and where each is heard; marks at the end of the word before them."""
+    spans, n_words = [], 0
+    for token in tokenizer.encode(" " + placed.text):
+        piece = tokenizer.decode([token])
+        n_words += piece.startswith(" ")
+        start, end = placed.words[n_words - 1]
+        spans.append((token, (start, end) if piece[-1].isalpha() else (end - 8, end + 12)))
+    return spans
 
 
 def corrupted(inputs: list[int], vocabulary: Vocabulary, share: float, rng: np.random.Generator) -> list[int]:
@@ -517,48 +578,87 @@ def corrupted(inputs: list[int], vocabulary: Vocabulary, share: float, rng: np.r
     ]
 
 
+def frame_words(window: Window, vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
+    """For each position of the encoder the word that is heard, and the one before; 0 is silence."""
+    words, before = np.zeros((2, len(window.phones)), np.int64)
+    last = 0
+    for placed in window.placed:
+        for word, (start, end) in zip(demo_speech.words(placed.text), placed.words, strict=True):
+            words[start:end], before[start:end] = vocabulary.word_class[word], last
+            last = vocabulary.word_class[word]
+    return words, before
+
+
 @dataclass(frozen=True)
 class Batch:
     mel: Tensor  # (B, T, 80)
-    phones: Tensor  # (B, T / 2), 255 where not known
+    phones: Tensor  # (B, T / 2)
+    words: Tensor  # (B, T / 2)
+    words_before: Tensor  # (B, T / 2)
     first_position: Tensor  # (B,)
     inputs: Tensor  # (B, L) rows
     targets: Tensor  # (B, L) rows, -1 not trained
+    spans: Tensor  # (B, L, 2)
     is_silence: Tensor  # (B,)
-    characters: Tensor  # all windows' CTC classes in one line
-    n_characters: Tensor  # (B,)
 
 
 def make_batch(corpus: Corpus, vocabulary: Vocabulary, plan: Plan, step: int) -> Batch:
     rng = np.random.default_rng([plan.seed, step])
     n_frames, kinds = batch_shape(corpus, plan, step, rng)
     windows = [make_window(corpus, n_frames, kind, rng) for kind in kinds]
-    texts = [[corpus.utterances[place.index].text for place in window.placed] for window in windows]
-    sequences = [make_sequence(w, t, vocabulary, rng) for w, t in zip(windows, texts, strict=True)]
-    labels = [characters(" ".join(sentences)) for sentences in texts]
-    inputs = [torch.tensor(corrupted(s.inputs, vocabulary, 0.1, rng)) for s in sequences]
+    sequences = [make_sequence(window, vocabulary, rng) for window in windows]
+    words = np.array([frame_words(window, vocabulary) for window in windows])
+    inputs = [torch.tensor(corrupted(s.inputs, vocabulary, 0.05, rng)) for s in sequences]
     targets = [torch.tensor(s.targets) for s in sequences]
+    spans = [torch.tensor(s.spans) for s in sequences]
     return Batch(
-        torch.from_numpy(np.stack([window.mel for window in windows])),
-        torch.from_numpy(np.stack([window.phones for window in windows])),
-        torch.tensor([window.first_position for window in windows]),
-        nn.utils.rnn.pad_sequence(inputs, batch_first=True),
-        nn.utils.rnn.pad_sequence(targets, batch_first=True, padding_value=-1),
-        torch.tensor([s.is_silence for s in sequences]),
-        torch.tensor([label for line in labels for label in line], dtype=torch.long),
-        torch.tensor([len(line) for line in labels]),
+        mel=torch.from_numpy(np.stack([window.mel for window in windows])),
+        phones=torch.from_numpy(np.stack([window.phones for window in windows])),
+        words=torch.from_numpy(words[:, 0]),
+        words_before=torch.from_numpy(words[:, 1]),
+        first_position=torch.tensor([window.first_position for window in windows]),
+        inputs=nn.utils.rnn.pad_sequence(inputs, batch_first=True),
+        targets=nn.utils.rnn.pad_sequence(targets, batch_first=True, padding_value=-1),
+        spans=nn.utils.rnn.pad_sequence(spans, batch_first=True),
+        is_silence=torch.tensor([s.is_silence for s in sequences]),
     )
 
 
 # ---- training ----
 
 
-def losses(model: Trainee, batch: Batch, vocabulary: Vocabulary) -> tuple[Tensor, Tensor, Tensor]:
-    """Cross-entropy per token, CTC per character, cross-entropy per encoder position over the phones."""
-    audio = model.whisper.encoder(batch.mel, batch.first_position)
-    logits = model.whisper.decoder(batch.inputs, audio, model.table())
-    phone = F.cross_entropy(model.phones(audio).transpose(1, 2), batch.phones, ignore_index=255)
-    return token_loss(logits, batch, vocabulary), ctc_loss(model.ctc(audio), batch), phone
+@dataclass(frozen=True)
+class Losses:
+    """All in nats: per token, per position of the encoder, and per token for where the decoder looks."""
+
+    token: Tensor
+    phone: Tensor
+    word: Tensor
+    before: Tensor
+    look: Tensor
+
+
+def losses(model: Trainee, batch: Batch, vocabulary: Vocabulary) -> Losses:
+    middle, audio = model.whisper.encoder(batch.mel, batch.first_position)
+    alignments: list[Tensor] = []
+    logits = model.whisper.decoder(batch.inputs, audio, model.table(), alignments)
+    phones = model.phones(F.layer_norm(middle, middle.shape[2:]))
+    return Losses(
+        token=token_loss(logits, batch, vocabulary),
+        phone=F.cross_entropy(phones.flatten(0, 1), batch.phones.flatten()),
+        word=F.cross_entropy(model.words(audio).flatten(0, 1), batch.words.flatten()),
+        before=F.cross_entropy(model.words_before(audio).flatten(0, 1), batch.words_before.flatten()),
+        look=sum((look_loss(a, batch.spans) for a in alignments), torch.zeros(())) / len(alignments),
+    )
+
+
+def look_loss(alignment: Tensor, spans: Tensor) -> Tensor:
+    """How little of the attention `(B, L, T)` is where the tokens are heard: -log of its share there."""
+    heard = spans[..., 1] > 0
+    positions = torch.arange(alignment.shape[2])
+    start, end = spans[heard][:, :1], spans[heard][:, 1:]
+    inside = (positions >= start) & (positions < end)  # (N, T)
+    return -alignment[heard].masked_fill(~inside, -30.0).logsumexp(1).sum() / heard.sum().clamp(min=1)
 
 
 def token_loss(logits: Tensor, batch: Batch, vocabulary: Vocabulary) -> Tensor:
@@ -578,13 +678,6 @@ def token_loss(logits: Tensor, batch: Batch, vocabulary: Vocabulary) -> Tensor:
     any_word = logits[:, : len(vocabulary.text_tokens)].mean(1)
     wanted = torch.where(is_time, near, torch.where(unsure, 0.9 * hit + 0.1 * any_word, hit))
     return (total - wanted).mean()
-
-
-def ctc_loss(logits: Tensor, batch: Batch) -> Tensor:
-    log_probs = logits.log_softmax(2).transpose(0, 1)  # (T, B, C)
-    n_positions = torch.full((log_probs.shape[1],), log_probs.shape[0])
-    loss = F.ctc_loss(log_probs, batch.characters, n_positions, batch.n_characters, reduction="sum", zero_infinity=True)
-    return loss / batch.n_characters.sum().clamp(min=1)
 
 
 class Muon(torch.optim.Optimizer):
@@ -639,8 +732,7 @@ def train(plan: Plan, dims: Dims, work: Path, folder: Path) -> None:
     torch.manual_seed(plan.seed)
     vocabulary = Vocabulary(dims.n_vocab)
     corpus = Corpus(work, plan.seed, plan.n_utterances)
-    model = Trainee(dims, vocabulary.n_text_rows, corpus.n_phones)
-    mean = Trainee(dims, vocabulary.n_text_rows, corpus.n_phones)
+    model, mean = (Trainee(dims, vocabulary.n_text_rows, corpus.n_phones, len(vocabulary.word_class)) for _ in range(2))
     mean.load_state_dict(model.state_dict())
     blocks = [*model.whisper.encoder.blocks.parameters(), *model.whisper.decoder.blocks.parameters()]
     matrices = [p for p in blocks if p.ndim == 2]
@@ -662,34 +754,38 @@ def train(plan: Plan, dims: Dims, work: Path, folder: Path) -> None:
     log.info("%d parameters, %d text rows", sum(p.numel() for p in model.parameters()), vocabulary.n_text_rows)
 
     began = time.monotonic()
-    sums = np.zeros(4)
+    sums: Counter[str] = Counter()
+    pool = ThreadPoolExecutor(1)  # makes a batch while the one before is learnt
+    coming = pool.submit(make_batch, corpus, vocabulary, plan, first_step)
     for step in range(first_step, plan.n_steps):
-        batch = make_batch(corpus, vocabulary, plan, step)
+        batch = coming.result()
+        coming = pool.submit(make_batch, corpus, vocabulary, plan, step + 1)
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = learning_rate(plan, step)
-        token, ctc, phone = losses(model, batch, vocabulary)
+        loss = losses(model, batch, vocabulary)
         model.zero_grad()
-        # The encoder learns from its own losses first, in the end from the transcript alone but for a little.
-        aid = 2 * max(1 - 0.7 * step / plan.n_steps, 0.2)
-        (token + aid * (0.2 * ctc + 0.4 * phone)).backward()
+        # What names the sounds and says where to look leads at first; in the end the transcript counts.
+        aid = 1 - 0.8 * step / plan.n_steps
+        (loss.token + aid * (loss.phone + loss.word + 0.5 * loss.before + 0.5 * loss.look)).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
         with torch.no_grad():
             torch._foreach_lerp_(list(mean.parameters()), list(model.parameters()), 1 - plan.averaging)
-        sums += token.item(), ctc.item(), phone.item(), 1
+        sums.update({name: value.item() for name, value in vars(loss).items()})
         done = step + 1
         if done % 50 == 0:
             elapsed = seconds + time.monotonic() - began
-            means = sums[:3] / sums[3]
-            log.info("step %d  %.0f s  token %.3f  ctc %.3f  phone %.3f", done, elapsed, *means)
-            sums[:] = 0
+            means = "  ".join(f"{name} {total / 50:.3f}" for name, total in sums.items())
+            log.info("step %d  %.0f s  %s", done, elapsed, means)
+            sums.clear()
         if done % 250 == 0 or done == plan.n_steps:
             state = {"model": model.state_dict(), "mean": mean.state_dict()}
             state["optimizers"] = [optimizer.state_dict() for optimizer in optimizers]
             state |= {"step": done, "seconds": seconds + time.monotonic() - began}
             torch.save(state, checkpoint.with_suffix(".part"))
             checkpoint.with_suffix(".part").replace(checkpoint)
+    pool.shutdown()
     export(mean, vocabulary, folder)
 
 
@@ -707,6 +803,8 @@ def export(model: Trainee, vocabulary: Vocabulary, folder: Path) -> None:
     temporary = folder / "weights.part.npz"
     np.savez_compressed(temporary, **{name: np.ascontiguousarray(w.half().numpy()) for name, w in arrays.items()})
     temporary.replace(folder / "weights.npz")
+    heads = {"alignment_heads": [[layer, 0] for layer in range(model.dims.n_text_layer)]}
+    (folder / "generation_config.json").write_text(json.dumps(heads) + "\n")
     (folder / "config.json").write_text(json.dumps({"model_type": "whisper"} | asdict(model.dims), indent=2) + "\n")
 
 
@@ -733,7 +831,7 @@ class Exported:
     def encode(self, audio: np.ndarray) -> Tensor:
         """At most 30 s of audio to `(1, 1500, D)`."""
         mel = log_mel_spectrogram(np.pad(audio, (0, N_SAMPLES - len(audio))), self.dims.n_mels)
-        return self.model.encoder(torch.from_numpy(mel.T[None].copy()), torch.zeros(1, dtype=torch.long))
+        return self.model.encoder(torch.from_numpy(mel.T[None].copy()), torch.zeros(1, dtype=torch.long))[1]
 
     @torch.inference_mode()
     def first_token(self, encoded: Tensor) -> Tensor:
@@ -776,10 +874,6 @@ class Recording:
         return Recording(np.concatenate(audio)[:N_SAMPLES], kept, times)
 
 
-def words(text: str) -> list[str]:
-    return re.findall(r"[a-z']+", text.lower())
-
-
 def word_errors(reference: list[str], hypothesis: list[str]) -> int:
     """Substitutions, insertions and deletions (Levenshtein) between two lists of words."""
     row = list(range(len(hypothesis) + 1))
@@ -820,9 +914,9 @@ def _print_word_errors(model: Exported, name: str, layout: str, recordings: list
         text = model.tokenizer.decode(model.greedy(encoded, model.untimed))
         timed = model.tokenizer.decode(model.greedy(encoded, model.timed))
         reference = " ".join(recording.texts)
-        errors += word_errors(words(reference), words(text))
-        timed_errors += word_errors(words(reference), words(timed))
-        n_words += len(words(reference))
+        errors += word_errors(demo_speech.words(reference), demo_speech.words(text))
+        timed_errors += word_errors(demo_speech.words(reference), demo_speech.words(timed))
+        n_words += len(demo_speech.words(reference))
         exact += text == " " + reference
     n_sentences = sum(len(recording.texts) for recording in recordings)
     rates = f"{100 * errors / n_words:5.2f}% {100 * timed_errors / n_words:18.2f}%"
