@@ -46,6 +46,7 @@ _SURE_END = re.compile(f"[{_ENDS}]+[{_CLOSERS}]*")
 # Without spaces between words, so are `!`, `?` and an ellipsis; a point only where it is none of a number or of `U.S.`
 _UNSPACED_END = re.compile(f"(?:[{_ENDS}!?…‥]+|(?<![0-9A-Za-z])\\.(?![0-9A-Za-z]))[{_CLOSERS}]*")
 _OPENERS = {"「": "」", "『": "』", "（": "）", "《": "》", "【": "】", "“": "”"}
+_OPENING_AT_THE_END = re.compile(r"\s+([«“‘„‚(\[¿¡])$")  # Punkt takes `«` for a closing mark
 _LINE_BREAK = re.compile(r"[\n\r\u2028\u2029]+")
 _ABBREVIATION = re.compile(r"\b(?:\w\.){2,}$")  # e.g. z.B. p.m.
 _QUOTED_END = re.compile(r"[?!…][\"'’”»]+$")
@@ -78,10 +79,12 @@ def _punkt(name: str) -> PunktSentenceTokenizer:
 
 
 def _spaced(text: str, line: Interval, language: str) -> Iterator[Interval]:
-    offset = line[0]
     joined: list[Interval] = []
     for start, end in punkt_spans(text[slice(*line)], language):
-        span = (start + offset, end + offset)
+        span = (line[0] + start, line[0] + end)
+        if joined and (opening := _OPENING_AT_THE_END.search(text, *joined[-1])):
+            joined[-1] = (joined[-1][0], opening.start())
+            span = (opening.start(1), span[1])
         if joined and _goes_on(text[slice(*joined[-1])], text[slice(*span)]):
             joined[-1] = (joined[-1][0], span[1])
         else:
