@@ -1,7 +1,19 @@
 """When is each word said: text and audio -> times of characters, words and sentences."""
 
 from whisperx.alignment.forced import align
+from whisperx.alignment.labels import WHISPERX_UNSPACED
+from whisperx.alignment.loading import DEFAULT_ALIGN_MODELS_HF, DEFAULT_ALIGN_MODELS_TORCH, load_align_model
 from whisperx.alignment.sentences import PUNKT_LANGUAGES
 from whisperx.schema import SingleWordSegment
 
-__all__ = ["PUNKT_LANGUAGES", "SingleWordSegment", "align"]
+LANGUAGES_WITHOUT_SPACES = list(WHISPERX_UNSPACED)  # WhisperX's name and list; `align` knows more of them
+
+__all__ = [
+    "DEFAULT_ALIGN_MODELS_HF",
+    "DEFAULT_ALIGN_MODELS_TORCH",
+    "LANGUAGES_WITHOUT_SPACES",
+    "PUNKT_LANGUAGES",
+    "SingleWordSegment",
+    "align",
+    "load_align_model",
+]
