@@ -11,6 +11,13 @@ from whisperx.schema import Audio, Chunk, DecodingOptions, Meter, SingleSegment,
 
 SAMPLE_RATE = 16000
 
+Command = Callable[..., tuple[int, str, str]]  # arguments of the command -> exit status, stdout, stderr
+
+
+def errors(stderr: str) -> list[str]:
+    """The errors among what the command says."""
+    return [line for line in stderr.splitlines() if line.startswith("whisperx: error: ")]
+
 
 def write_recording(path: Path, seconds: float) -> Path:
     with wave.open(str(path), "wb") as file:
@@ -46,6 +53,7 @@ class FakePipeline:
         batch_size: int | None = None,
         *,
         chunks: list[Chunk],
+        word_timestamps: bool | Callable[[str], bool],
         on_segment: Callable[[SingleSegment], None] | None,
         on_progress: Callable[[float, float], None] | None,
         meter: Meter | None,
@@ -56,10 +64,14 @@ class FakePipeline:
         self.calls.append({"batch_size": batch_size, "chunk_size": chunks[0].end})
         self.on_call(audio)
         n_seconds = len(audio) // SAMPLE_RATE
+        has_words = word_timestamps("de") if callable(word_timestamps) else word_timestamps
         segments: list[SingleSegment] = []
         for i in range(n_seconds):
             text = self.text.format(n=n_seconds, i=i + 1)
             segments.append({"text": text, "start": float(i), "end": i + 1.0, "avg_logprob": -0.5})
+            if has_words:
+                words = [{"word": word, "start": float(i), "end": i + 1.0, "score": 0.5} for word in text.split()]
+                segments[-1]["words"] = words  # type: ignore[typeddict-item]
             on_progress(i + 1, n_seconds)
             on_segment(segments[-1])
         for thing, n in {"chunks": n_seconds, "tokens": 5 * n_seconds, "steps": 6, "live_rows": 9, "rows": 12}.items():

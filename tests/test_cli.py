@@ -6,15 +6,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fake_pipeline import SAMPLE_RATE, FakeLoader, write_recording
+from fake_pipeline import SAMPLE_RATE, Command, FakeLoader, errors, write_recording
 
 from whisperx import cli, transcribe
 from whisperx.arguments import build_parser
-from whisperx.cli import main
 from whisperx.errors import ModelNotFoundError, OptionError
 from whisperx.inputs import output_names
 from whisperx.schema import Audio
@@ -22,40 +20,6 @@ from whisperx.writers import WriteSRT
 
 TEXT_OF_2_SECONDS = "2 seconds, part 1.\n2 seconds, part 2.\n"
 PRINTED_OF_2_SECONDS = "Transcript: [0.0 --> 1.0]  2 seconds, part 1.\nTranscript: [1.0 --> 2.0]  2 seconds, part 2.\n"
-
-
-@pytest.fixture
-def loader(monkeypatch: pytest.MonkeyPatch) -> FakeLoader:
-    loader = FakeLoader()
-    monkeypatch.setattr(transcribe, "load_model", loader)
-    return loader
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def command(loader: FakeLoader, folder: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs the command in an empty folder: arguments -> exit status, stdout, stderr."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        try:
-            status = main(arguments)
-        except SystemExit as end:
-            status = int(end.code or 0)
-        return status, *capfd.readouterr()
-
-    return run
-
-
-Command = Callable[..., tuple[int, str, str]]
-
-
-def errors(stderr: str) -> list[str]:
-    return [line for line in stderr.splitlines() if line.startswith("whisperx: error: ")]
 
 
 # What it does
@@ -133,7 +97,7 @@ def test_reader_of_stdout_may_leave(folder: Path) -> None:
     write_recording(folder / "talk.wav", 2)
     code = (
         "import sys; from fake_pipeline import FakeLoader; from whisperx import cli, transcribe\n"
-        "transcribe.load_model = FakeLoader(); sys.exit(cli.main(['talk.wav', '-f', 'txt']))"
+        "transcribe.load_model = FakeLoader(); sys.exit(cli.main(['talk.wav', '-f', 'txt', '--no_align']))"
     )
     read, write = os.pipe()
     os.close(read)
@@ -470,7 +434,7 @@ def test_report_tells_what_was_done(command: Command, folder: Path) -> None:
 
     talk, bad = report["recordings"]
     stages = talk.pop("stages")
-    assert list(stages) == ["decode audio", "vad", "decode tokens", "write"]
+    assert list(stages) == ["decode audio", "vad", "decode tokens", "align", "write"]
     wall_seconds = talk.pop("wall_seconds")
     assert 0 < sum(stages.values()) <= wall_seconds
     assert talk.pop("real_time_factor") == pytest.approx(wall_seconds / 2)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_pipeline import FakeLoader, write_recording
+from fake_stages import FakeStages
 from random_whisper import random_speech, write_talker
 from test_asr import Echo
 from test_batch_invariance import EncodesOnce
@@ -51,6 +52,21 @@ ARGUMENTS: dict[str, list[str]] = {
     "--vad_onset": ["--vad_onset", "0.4"],
     "--vad_offset": ["--vad_offset", "0.2"],
     "--chunk_size": ["--chunk_size", "10"],
+    "--no_align": ["--no_align"],
+    "--align_model": ["--align_model", "attention"],
+    "--interpolate_method": ["--interpolate_method", "linear"],
+    "--return_char_alignments": ["--return_char_alignments"],
+    "--diarize": ["--diarize"],
+    "--min_speakers": ["--min_speakers", "2"],
+    "--max_speakers": ["--max_speakers", "2"],
+    "--num_speakers": ["--num_speakers", "2"],
+    "--diarize_model": ["--diarize", "--diarize_model", "some/model"],
+    "--speaker_embeddings": ["--speaker_embeddings"],
+    "--subtitle_style": ["--subtitle_style", "netflix"],
+    "--max_line_width": ["--max_line_width", "10"],
+    "--max_line_count": ["--max_line_count", "2"],
+    "--highlight_words": ["--highlight_words", "True"],
+    "--compat": ["--compat", "whisperx"],
     "--task": ["--task", "translate"],
     "--language": ["--language", "French"],
     "--initial_prompt": ["--initial_prompt", "Dr Hamm"],
@@ -98,6 +114,9 @@ def outcome(
         monkeypatch.chdir(folder)
         loader = FakeLoader()
         monkeypatch.setattr(transcribe, "load_model", loader)
+        stages = FakeStages()
+        for name in ("load_align_model", "align", "load_diarizer"):
+            monkeypatch.setattr(transcribe, name, getattr(stages, name))
         write_recording(folder / "talk.wav", 2)
         write_recording(folder / "other.wav", 1)
         (folder / "talk.srt").write_text("of an earlier run")
@@ -106,8 +125,9 @@ def outcome(
         except SystemExit as end:
             status = int(end.code or 0)
         out, err = capfd.readouterr()
-        files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-        return [status, out, re.sub(r"\d+", "0", err), files, loader.calls, loader.pipeline.calls]
+        files: list[object] = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+        files.append([path.read_text() for path in sorted(folder.rglob("*.srt"))])
+        return [status, out, re.sub(r"\d+", "0", err), files, loader.calls, loader.pipeline.calls, stages.asked]
 
     return run
 
@@ -149,6 +169,7 @@ def test_the_page_of_the_command_is_up_to_date() -> None:
         ({"patience": 2, "beam_size": np.int64(3)}, {"patience": 2, "beam_size": 3}),
         ({"temperatures": np.array([0.0, 0.5])}, {"temperatures": (0.0, 0.5)}),
         ({"suppress_tokens": [-1, 5]}, {"suppress_tokens": (-1, 5)}),
+        ({"initial_prompt": [5, np.int64(6)]}, {"initial_prompt": (5, 6)}),
         ({"suppress_tokens": []}, {"suppress_tokens": ()}),
         ({"suppress_tokens": None}, {"suppress_tokens": ()}),
         ({"best_of": None, "beam_size": None}, {"best_of": 1, "beam_size": 1}),
@@ -191,7 +212,8 @@ def test_an_unknown_option_is_a_type_error_that_names_the_known(name: str, messa
     [
         ("best_of", 0, "best_of is 1 or more, not 0"),
         ("temperatures", [], "temperatures is one or more numbers"),
-        ("initial_prompt", [50364], r"initial_prompt is text or None, not \[50364\]"),
+        ("initial_prompt", [1.5], r"initial_prompt is text, a list of tokens or None, not \[1.5\]"),
+        ("initial_prompt", 7, "initial_prompt is text, a list of tokens or None, not 7"),
         ("beam_size", "5", "beam_size is a whole number, not '5'"),
         ("best_of", 2.5, "best_of is a whole number, not 2.5"),
         ("patience", None, "patience is a number, not None"),
@@ -368,3 +390,26 @@ def test_every_option_of_the_decoder_changes_a_transcript(
 ) -> None:
     base, value = DECODER[name]
     assert transcripts(base) != transcripts(replace(base, **{name: value}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_options_that_rule_out_every_token_are_refused_in_a_sentence(
+    beam_size: int, transcripts: Callable[[DecodingOptions], list[object]]
+) -> None:
+    nothing = tuple(range(TOKENIZER.encoding.n_vocab))
+    with pytest.raises(OptionError, match=r"^The options rule out every token .* suppress_tokens"):
+        transcripts(replace(BASE, suppress_tokens=nothing, beam_size=beam_size))
+    only_once = replace(BASE, suppress_tokens=tuple(set(nothing) - {FEW[0]}), no_repeat_ngram_size=1)
+    with pytest.raises(OptionError, match="The options rule out every token"):
+        transcripts(replace(only_once, beam_size=beam_size))
+
+
+def test_an_initial_prompt_of_tokens_is_that_of_their_text(
+    transcripts: Callable[[DecodingOptions], list[object]],
+) -> None:
+    tokens = tuple(TOKENIZER.encode(" Once upon a time"))
+    assert transcripts(replace(BASE, initial_prompt=tokens)) == transcripts(
+        replace(BASE, initial_prompt="Once upon a time")
+    )
+    with pytest.raises(OptionError, match=r"initial_prompt: 60000 is no token; expected text, or ids from 0 to 51864"):
+        transcripts(replace(BASE, initial_prompt=(60000,)))

@@ -5,17 +5,10 @@ from pathlib import Path
 import pytest
 from fake_pipeline import FakeLoader, write_recording
 
-from whisperx import asr, transcribe
+from whisperx import asr
 from whisperx.errors import AudioError, ModelError, ModelNotFoundError, OptionError
 from whisperx.schema import DecodingOptions, Meter, SingleSegment
 from whisperx.transcribe import TranscribeOptions, Transcriber, seconds_of_audio
-
-
-@pytest.fixture
-def loader(monkeypatch: pytest.MonkeyPatch) -> FakeLoader:
-    loader = FakeLoader()
-    monkeypatch.setattr(transcribe, "load_model", loader)
-    return loader
 
 
 def run(transcriber: Transcriber, path: Path, meter: Meter) -> tuple[list[SingleSegment], list[tuple[float, float]]]:
@@ -31,7 +24,7 @@ def test_recording_goes_through_all_stages(loader: FakeLoader, tmp_path: Path) -
     segments, progress = run(transcriber, write_recording(tmp_path / "a.wav", 2.5), meter)
     assert [segment["text"] for segment in segments] == [" 2 seconds, part 1.", " 2 seconds, part 2."]
     assert progress == [(1, 2), (2, 2)]
-    assert list(meter.seconds) == ["decode audio", "vad", "decode tokens"]
+    assert list(meter.seconds) == ["decode audio", "vad", "decode tokens", "align"]
     assert seconds_of_audio(meter) == 2.5
     assert loader.pipeline.calls == [{"batch_size": 3, "chunk_size": 20}]
 

@@ -18,7 +18,6 @@ _T = TypeVar("_T")
 LONGEST_CHUNK = 30  # seconds: Whisper's window
 FORMATS = ("all", "srt", "vtt", "txt", "tsv", "json", "aud", "ass", "ttml", "rttm")
 SUBTITLE_STYLES = ("whisperx", "netflix", "bbc")
-ATTENTION = "attention"  # in place of an alignment model: word times from the model that decodes
 
 # Flags of WhisperX that are taken and do nothing, and what does it here.
 WITHOUT_MEANING = {
@@ -67,10 +66,38 @@ def build_parser() -> argparse.ArgumentParser:
     add("--batch_size", type=_batch_size, default=8, metavar="N", help=help_)
 
     add = parser.add_argument_group("speech").add_argument
-    add("--vad_method", default="silero", choices=("silero", "none"), help="how speech is found before decoding")
+    vads = ("silero", "pyannote", "none")
+    add("--vad_method", default="silero", choices=vads, help="how speech is found before decoding")
     add("--vad_onset", type=_probability, default=0.5, metavar="P", help="speech begins at this probability")
     add("--vad_offset", type=_probability, default=0.363, metavar="P", help="speech ends below this probability")
     add("--chunk_size", type=_positive, default=LONGEST_CHUNK, metavar="S", help="seconds decoded as one, at most")
+
+    add = parser.add_argument_group("words and speakers").add_argument
+    add("--no_align", action="store_true", help="no word times: segments as they were decoded")
+    help_ = "network that finds word times: name or folder; None: that of the language; attention: the model itself"
+    add("--align_model", default=None, metavar="NAME", help=help_)
+    methods = ("nearest", "linear", "ignore")
+    help_ = "times of words that could not be aligned, from their neighbours"
+    add("--interpolate_method", default="nearest", choices=methods, help=help_)
+    add("--return_char_alignments", action="store_true", help="times of characters too, in the JSON")
+    add("--diarize", action="store_true", help="say who speaks")
+    add("--min_speakers", type=_optional(_positive), default=None, metavar="N", help="there are, at least")
+    add("--max_speakers", type=_optional(_positive), default=None, metavar="N", help="there are, at most")
+    add("--num_speakers", type=_optional(_positive), default=None, metavar="N", help="there are exactly so many")
+    help_ = "what tells speakers apart: repository or folder; None: the networks that come with this package"
+    add("--diarize_model", default=None, metavar="NAME", help=help_)
+    add("--speaker_embeddings", action="store_true", help="the voice of each speaker as numbers, in the JSON")
+
+    add = parser.add_argument_group("subtitles").add_argument
+    help_ = "whisperx: the three options below; netflix, bbc: line lengths, durations and breaks by their rules"
+    add("--subtitle_style", default="whisperx", choices=SUBTITLE_STYLES, help=help_)
+    help_ = "characters in a line; None: no limit"
+    add("--max_line_width", type=_optional(_positive), default=None, metavar="N", help=help_)
+    help_ = "lines in a cue, if there is a width"
+    add("--max_line_count", type=_optional(_positive), default=None, metavar="N", help=help_)
+    add("--highlight_words", type=_boolean, default=False, metavar="BOOL", help="a cue for each word, underlined")
+    help_ = "the very bytes of WhisperX 3.8, also where we would do better"
+    add("--compat", default=None, choices=("whisperx",), help=help_)
 
     add = parser.add_argument_group("text").add_argument
     add("--task", default="transcribe", choices=("transcribe", "translate"), help="translate: into English")
@@ -126,7 +153,24 @@ def build_parser() -> argparse.ArgumentParser:
 
 def check_together(parser: argparse.ArgumentParser, args: argparse.Namespace) -> list[str]:
     """What options mean beside each other: ends the program where they contradict, returns what has no effect."""
-    return [f"--{name} has no effect here: {WITHOUT_MEANING[name]}" for name in args.without_meaning]
+    subtitles = ("highlight_words", "max_line_count", "max_line_width")
+    if args.no_align or args.task == "translate":
+        for name in subtitles:
+            if getattr(args, name):
+                parser.error(f"--{name} not possible with --no_align")
+    if args.subtitle_style != "whisperx":
+        for name in subtitles:
+            if getattr(args, name):
+                parser.error(f"--{name} is for --subtitle_style whisperx: {args.subtitle_style} decides that itself")
+    lowest, exact, highest = args.min_speakers, args.num_speakers, args.max_speakers
+    if (lowest or 1) > (highest or math.inf) or (exact and not (lowest or 1) <= exact <= (highest or math.inf)):
+        parser.error("no number of speakers fits --min_speakers, --num_speakers and --max_speakers")
+    of_diarization = ("speaker_embeddings", "min_speakers", "max_speakers", "num_speakers")
+    given = [] if args.diarize else [name for name in of_diarization if getattr(args, name)]
+    idle = [f"--{name} has no effect without --diarize" for name in given]
+    if args.max_line_count and not args.max_line_width:
+        idle.append("--max_line_count has no effect without --max_line_width")
+    return idle + [f"--{name} has no effect here: {WITHOUT_MEANING[name]}" for name in args.without_meaning]
 
 
 def complete(values: Mapping[str, Any]) -> argparse.Namespace:

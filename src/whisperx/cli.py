@@ -24,6 +24,7 @@ from whisperx.screen import Screen
 
 if TYPE_CHECKING:
     from whisperx.report import Recording, Run
+    from whisperx.subtitles.cues import SubtitleOptions
     from whisperx.transcribe import Lookahead, TranscribeOptions, Transcriber
     from whisperx.writers import Writer
 
@@ -90,7 +91,7 @@ def _run(args: argparse.Namespace) -> int:
             Lookahead(transcriber, [job.path for job in jobs]) as lookahead,
         ):
             for i, job in enumerate(jobs):
-                run.recordings.append(_transcribe(i, job, transcriber, lookahead, screen))
+                run.recordings.append(_transcribe(i, job, transcriber, lookahead, screen, _subtitle_options(args)))
     except BaseException as error:
         run.error = str(error) or type(error).__name__
         raise
@@ -146,6 +147,7 @@ def _transcribe(
     transcriber: "Transcriber",
     lookahead: "Lookahead",
     screen: Screen,
+    subtitle_options: "SubtitleOptions",
 ) -> "Recording":
     """Transcribe one recording and write its files. What concerns this recording alone is told and kept in `error`."""
     from whisperx.report import Recording
@@ -159,10 +161,19 @@ def _transcribe(
         recording.ahead = prepared.ahead.seconds
         transcriber.load()
         lookahead.start(index + 1)
-        result = transcriber(prepared, on_segment=screen.segment, on_progress=screen.progress, meter=recording.meter)
+        problems: list[Exception] = []
+        result = transcriber(
+            prepared,
+            on_segment=screen.segment,
+            on_progress=screen.progress,
+            on_problem=problems.append,
+            meter=recording.meter,
+        )
         recording.language = result["language"]
         with recording.meter.time("write"):
-            recording.files = [file for write in job.writers for file in write(result, job.name)]
+            recording.files = [file for write in job.writers for file in write(result, job.name, subtitle_options)]
+        if problems:  # the transcript is there, but not all that was asked for
+            recording.error = "; ".join(f"{shown(job.path)}: {_explain(problem)}" for problem in problems)
     except WhisperXError as error:
         if not isinstance(error, AudioError):
             raise  # a model, an engine or an option that will not do for the other recordings either
@@ -183,6 +194,16 @@ def _sum_up(run: "Run", problems: Sequence[str]) -> int:
     return 1 if failed or problems else 0
 
 
+def _subtitle_options(args: argparse.Namespace) -> "SubtitleOptions":
+    return {
+        "max_line_width": args.max_line_width,
+        "max_line_count": args.max_line_count,
+        "highlight_words": args.highlight_words,
+        "subtitle_style": args.subtitle_style,
+        "compat": args.compat == "whisperx",
+    }
+
+
 def _options(args: argparse.Namespace) -> "TranscribeOptions":
     from dataclasses import fields
 
@@ -195,6 +216,7 @@ def _options(args: argparse.Namespace) -> "TranscribeOptions":
         values["chunk_size"] = LONGEST_CHUNK
     values["temperatures"] = _temperatures(args.temperature, args.temperature_increment_on_fallback)
     values["log_prob_threshold"] = args.logprob_threshold
+    values["compat"] = args.compat == "whisperx"
 
     def chosen(options: type[DecodingOptions | TranscribeOptions]) -> dict[str, Any]:
         return {field.name: values[field.name] for field in fields(options) if field.name in values}

@@ -12,7 +12,18 @@ from whisperx.schema import Meter
 from whisperx.transcribe import TranscribeOptions, seconds_of_audio
 from whisperx.writers import replacing
 
-STAGES = ("wait for audio", "decode audio", "vad", "language", "mel", "encode", "decode tokens", "write")
+STAGES = (
+    "wait for audio",
+    "decode audio",
+    "vad",
+    "language",
+    "mel",
+    "encode",
+    "decode tokens",
+    "align",
+    "diarize",
+    "write",
+)
 _PACKAGES = ("whisperx-mlx", "mlx", "numpy", "av")
 
 

@@ -76,6 +76,7 @@ class SingleAlignedSegment(TypedDict):
     chars: NotRequired[list[SingleCharSegment] | None]
     avg_logprob: NotRequired[float]
     speaker: NotRequired[str]
+    language: NotRequired[str]  # where each chunk was asked for its own
 
 
 class AlignedTranscriptionResult(TypedDict):
@@ -129,7 +130,10 @@ class Meter:
         try:
             yield
         finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - start
+            self.add_seconds(stage, perf_counter() - start)
+
+    def add_seconds(self, stage: str, seconds: float) -> None:
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
     def count(self, thing: str, n: int = 1) -> None:
         self.counts[thing] = self.counts.get(thing, 0) + n
@@ -143,7 +147,7 @@ class DecodingOptions:
     language: str | None = None  # code, as "en"; None: heard in each chunk by itself
 
     # What stands before the transcript in every chunk.
-    initial_prompt: str | None = None  # text that could have gone before: names, spelling, style
+    initial_prompt: str | tuple[int, ...] | None = None  # text, or its tokens, that could have gone before
     hotwords: str | None = None  # words to expect; left out where there is a prefix
     prefix: str | None = None  # text that the transcript of each chunk begins with
     condition_on_previous_text: bool = False  # the transcript so far, too; then chunks wait for each other: slower
@@ -153,7 +157,7 @@ class DecodingOptions:
     without_timestamps: bool = True  # one segment for each chunk, as WhisperX; else segments by the model's timestamps
     max_initial_timestamp: float = 0.0  # seconds into a chunk by which its first segment begins
     suppress_blank: bool = True  # a transcript does not begin with a blank or end at once
-    suppress_tokens: tuple[int, ...] = (-1,)  # never sampled; -1: the non-speech annotations of the vocabulary
+    suppress_tokens: tuple[int, ...] = (-1,)  # never sampled; -1: non-speech annotations, and the model's own list
     suppress_numerals: bool = False  # neither are tokens with a digit or one of % $ £: numbers come out as words
     repetition_penalty: float = 1.0  # above 1, tokens that were there already become less likely
     no_repeat_ngram_size: int = 0  # above 0, so many tokens in a row never stand twice in a chunk

@@ -1,33 +1,57 @@
 """From a path to a result: one object that owns the loaded models and runs the stages in order."""
 
+import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
+from itertools import groupby
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
+from whisperx.alignment import align
 from whisperx.asr import load_model
 from whisperx.audio import CHUNK_LENGTH, SAMPLE_RATE, load_audio
+from whisperx.diarize import DiarizationPipeline, Diarizer, assign_speakers, assign_word_speakers, load_diarizer
 from whisperx.errors import ModelError, OptionError, WhisperXError
 from whisperx.inputs import readable
-from whisperx.schema import Audio, Chunk, DecodingOptions, Meter, SingleSegment, TranscriptionResult
+from whisperx.schema import (
+    AlignedTranscriptionResult,
+    AlignModel,
+    Audio,
+    Chunk,
+    DecodingOptions,
+    Meter,
+    SingleAlignedSegment,
+    SingleSegment,
+    TranscriptionResult,
+)
 from whisperx.writers import get_writer
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 __all__ = [
+    "DiarizationPipeline",  # this, `align` and the like: where programs written for WhisperX look for them
     "Lookahead",
     "Prepared",
     "TranscribeOptions",
     "Transcriber",
-    "get_writer",  # this and the next are here because programs written for WhisperX look for them here
+    "align",
+    "assign_word_speakers",
+    "get_writer",
+    "load_align_model",
     "load_audio",
     "load_model",
     "seconds_of_audio",
 ]
+
+logger = logging.getLogger(__name__)
+
+InterpolateMethod = Literal["nearest", "linear", "ignore"]
+_MOST_ALIGNERS = 2  # in memory: for talk that changes languages, and no more for many recordings in many
+ATTENTION = "attention"  # as `align_model`: words are timed by the model that decodes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +75,17 @@ class TranscribeOptions:
     vad_onset: float = 0.5  # speech begins at this probability
     vad_offset: float = 0.363  # and ends below this one
     chunk_size: int = CHUNK_LENGTH  # seconds of audio, at most, that are decoded as one
+    no_align: bool = False  # segments as they are decoded, without words
+    align_model: str | None = None  # name, repository or folder; None: that of the language; or ATTENTION
+    interpolate_method: InterpolateMethod = "nearest"  # how words without a time of their own get one
+    return_char_alignments: bool = False
+    diarize: bool = False  # say who speaks
+    diarize_model: str | None = None  # None: the one that comes with this package
+    num_speakers: int | None = None
+    min_speakers: int | None = None
+    max_speakers: int | None = None
+    speaker_embeddings: bool = False  # keep the voice of each speaker in the result, as a vector
+    compat: bool = False  # words, speakers and keys of the result just as in WhisperX
     decoding: DecodingOptions = field(default_factory=DecodingOptions)  # language None: detected in each recording
 
     def __post_init__(self) -> None:
@@ -58,6 +93,11 @@ class TranscribeOptions:
             raise OptionError(f"batch_size is 1 or more, or auto, not {self.batch_size}.")
         if not 1 <= self.chunk_size <= CHUNK_LENGTH:
             raise OptionError(f"chunk_size is 1 to {CHUNK_LENGTH} seconds, not {self.chunk_size}.")
+
+    @property
+    def times_words(self) -> bool:
+        """A translation has no words that are said at a time."""
+        return not self.no_align and self.decoding.task == "transcribe"
 
 
 class Pipeline(Protocol):
@@ -76,6 +116,7 @@ class Pipeline(Protocol):
         batch_size: int | None = None,
         *,
         chunks: list[Chunk],
+        word_timestamps: bool | Callable[[str], bool],
         on_segment: Callable[[SingleSegment], None] | None,
         on_progress: Callable[[float, float], None] | None,
         meter: Meter | None,
@@ -92,12 +133,14 @@ class Prepared:
 
 
 class Transcriber:
-    """`Transcriber(options)(path)` -> result. The model is loaded once, when the first recording has been read."""
+    """`Transcriber(options)(path)` -> result. Each model is loaded once, when it is needed first."""
 
     def __init__(self, options: TranscribeOptions) -> None:
         self.options = options
-        self.load_seconds = 0.0  # what loading the model took
+        self.load_seconds = 0.0  # what loading the models took
         self._pipeline: Pipeline | None = None
+        self._aligners: dict[str, tuple[AlignModel, dict[str, Any]] | None] = {}  # by language; None: there is none
+        self._diarizer: Diarizer | WhisperXError | None = None  # an error: what loading it led to
 
     @property
     def device(self) -> str | None:
@@ -139,13 +182,16 @@ class Transcriber:
         *,
         on_segment: Callable[[SingleSegment], None] | None = None,
         on_progress: Callable[[float, float], None] | None = None,
+        on_problem: Callable[[Exception], None] | None = None,
         meter: Meter | None = None,
-    ) -> TranscriptionResult:
+    ) -> TranscriptionResult | AlignedTranscriptionResult:
         """Transcribe one recording.
 
         recording : its path, or what `prepare` has made of it
         on_segment : called with each segment, in order of time, as soon as it is decoded
         on_progress : called with the seconds of audio that are done and the seconds there are
+        on_problem : called with the error of a stage after decoding, without which the result is returned all the same;
+            None: the error is raised
         meter : gets the seconds of each stage, loading the model left out, and counts, among them "samples" at 16 kHz
 
         Raises AudioError for a recording that cannot be read, and what `load` raises.
@@ -155,14 +201,144 @@ class Transcriber:
         meter.count("samples", len(prepared.audio))
         pipeline = self.load()
         chunks = self._find_speech(prepared.audio, meter) if prepared.chunks is None else prepared.chunks
-        return pipeline.transcribe(
+        result: Any = pipeline.transcribe(
             prepared.audio,
             batch_size=self._batch_size(pipeline),
             chunks=chunks,
+            word_timestamps=self._needs_attention if self.options.times_words else False,
             on_segment=on_segment,
             on_progress=on_progress,
             meter=meter,
         )
+        stages: dict[str, Callable[[Any, Audio], Any]] = {}
+        if self.options.times_words:
+            stages["align"] = self._aligned
+        if self.options.diarize:
+            stages["diarize"] = self._diarized
+        for stage, run in stages.items():
+            load_seconds, start = self.load_seconds, perf_counter()
+            try:
+                result = run(result, prepared.audio)
+            except Exception as error:
+                if on_problem is None:
+                    raise
+                on_problem(error)
+            loading = self.load_seconds - load_seconds
+            meter.add_seconds(stage, perf_counter() - start - loading)
+        return _as_whisperx(result) if self.options.compat else cast(TranscriptionResult, result)
+
+    def align_only(
+        self,
+        path: str | os.PathLike[str],
+        transcript: Iterable[SingleSegment],
+        *,
+        meter: Meter | None = None,
+    ) -> AlignedTranscriptionResult:
+        """Words and times for a transcript that is known: the stages without decoding.
+
+        The language is that of the options, English where they say none.
+        """
+        meter = meter or Meter()
+        prepared = self.prepare(path, meter)
+        meter.count("samples", len(prepared.audio))
+        language = self.options.decoding.language or "en"
+        result: Any = {"segments": list(transcript), "language": language}
+        with meter.time("align"):
+            result = self._aligned(result, prepared.audio)
+        if self.options.diarize:
+            with meter.time("diarize"):
+                result = self._diarized(result, prepared.audio)
+        return cast(AlignedTranscriptionResult, result)
+
+    def _needs_attention(self, language: str) -> bool:
+        """Whether words in this language are timed by the model that decodes."""
+        return self.options.align_model == ATTENTION or self._aligner(language) is None
+
+    def _aligner(self, language: str) -> tuple[AlignModel, dict[str, Any]] | None:
+        """The alignment model for a language; None, and one warning, where there is none to be had."""
+        if language not in self._aligners:
+            options, start = self.options, perf_counter()
+            loaded = [code for code, aligner in self._aligners.items() if aligner is not None]
+            if len(loaded) >= _MOST_ALIGNERS:
+                del self._aligners[loaded[0]]
+            try:
+                self._aligners[language] = load_align_model(
+                    language,
+                    options.device,
+                    model_name=options.align_model,
+                    model_dir=options.model_dir,
+                    model_cache_only=options.model_cache_only,
+                )
+            except Exception as error:
+                logger.warning("words in %r are timed by the model's attention instead: %s", language, error)
+                self._aligners[language] = None
+            self.load_seconds += perf_counter() - start
+        return self._aligners[language]
+
+    def _aligned(self, result: TranscriptionResult, audio: Audio) -> AlignedTranscriptionResult:
+        """The result with words; neighbours in one language are aligned together."""
+        segments: list[SingleAlignedSegment] = []
+        by_language = groupby(result["segments"], key=lambda segment: segment.get("language", result["language"]))
+        for language, group in by_language:
+            aligned = self._align(list(group), language, audio)
+            if any("language" in segment for segment in result["segments"]):
+                aligned = [{**segment, "language": language} for segment in aligned]
+            segments += aligned
+        words = [word for segment in segments for word in segment["words"]]
+        return cast(
+            AlignedTranscriptionResult,
+            {"segments": segments, "word_segments": words, **_without(result, "segments")},
+        )
+
+    def _align(self, segments: list[SingleSegment], language: str, audio: Audio) -> list[SingleAlignedSegment]:
+        aligner = None if self.options.align_model == ATTENTION else self._aligner(language)
+        if aligner is None:
+            return [_with_its_words(segment) for segment in segments]
+        return align(
+            segments,
+            *aligner,
+            audio,
+            self.options.device,
+            interpolate_method=self.options.interpolate_method,
+            return_char_alignments=self.options.return_char_alignments,
+            compat=self.options.compat,
+        )["segments"]
+
+    def _diarized(self, result: dict[str, Any], audio: Audio) -> dict[str, Any]:
+        """The result with speakers."""
+        options = self.options
+        found = self._load_diarizer()(
+            audio,
+            num_speakers=options.num_speakers,
+            min_speakers=options.min_speakers,
+            max_speakers=options.max_speakers,
+        )
+        assign_speakers(found.turns, result, compat=options.compat)
+        words = [word for segment in result["segments"] for word in segment.get("words", ())]
+        return {
+            "segments": result["segments"],
+            **({"word_segments": words} if "word_segments" in result else {}),
+            **({"speaker_embeddings": found.embeddings} if options.speaker_embeddings and found.embeddings else {}),
+            **_without(result, "segments", "word_segments"),
+        }
+
+    def _load_diarizer(self) -> Diarizer:
+        """The diarizer, loaded now unless it has been. Raises WhisperXError, the same each time."""
+        if self._diarizer is None:
+            options, start = self.options, perf_counter()
+            try:
+                self._diarizer = load_diarizer(
+                    options.diarize_model,
+                    token=options.hf_token,
+                    cache_dir=options.model_dir,
+                    local_files_only=options.model_cache_only,
+                )
+            except WhisperXError as error:
+                self._diarizer = error
+            self.load_seconds += perf_counter() - start
+        if isinstance(self._diarizer, WhisperXError):
+            raise self._diarizer
+        return self._diarizer
 
     def _find_speech(self, audio: Audio, meter: Meter) -> list[Chunk]:
         with meter.time("vad"):
@@ -196,6 +372,31 @@ class Transcriber:
             use_auth_token=options.hf_token,
             backend=options.backend,
         )
+
+
+def _with_its_words(segment: SingleSegment) -> SingleAlignedSegment:
+    """A segment as `align` returns them, with the words that the decoder has timed."""
+    words = segment.get("words", [])
+    aligned = {"start": segment["start"], "end": segment["end"], "text": segment["text"], "words": words}
+    if "avg_logprob" in segment:
+        aligned["avg_logprob"] = segment["avg_logprob"]
+    return cast(SingleAlignedSegment, aligned)
+
+
+def _without(result: Any, *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in result.items() if key not in keys}
+
+
+_KEYS_OF_WHISPERX = ("segments", "word_segments", "speaker_embeddings", "language")
+_KEYS_OF_ITS_SEGMENTS = ("text", "start", "end", "words", "chars", "avg_logprob", "speaker")
+
+
+def _as_whisperx(result: dict[str, Any]) -> Any:
+    """The result without the keys that WhisperX does not write."""
+    segments = [
+        {key: value for key, value in segment.items() if key in _KEYS_OF_ITS_SEGMENTS} for segment in result["segments"]
+    ]
+    return {"segments": segments, **{key: result[key] for key in _KEYS_OF_WHISPERX[1:] if key in result}}
 
 
 class Lookahead:
@@ -233,6 +434,10 @@ class Lookahead:
     def _prepare(self, path: str) -> Prepared:
         meter = Meter()
         return replace(self._transcriber.prepare(path, meter), ahead=meter)
+
+
+def load_align_model(*arguments: Any, **options: Any) -> tuple[AlignModel, dict[str, Any]]:
+    return import_module("whisperx.alignment").load_align_model(*arguments, **options)  # type: ignore[no-any-return]
 
 
 def seconds_of_audio(meter: Meter) -> float:
