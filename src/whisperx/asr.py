@@ -410,7 +410,7 @@ def load_model(
     asr_options : fields of `DecodingOptions` by name, but task and language; see `decoding_options`
     language : of all recordings; None: detected for each; "auto-chunk": for each chunk
     vad_model : any callable audio -> spans, in place of `vad_method`
-    vad_method : "silero" or "none"
+    vad_method : "silero", "pyannote" or "none"
     vad_options : "vad_onset", "vad_offset" (probabilities between which speech starts and ends), "chunk_size" (seconds)
     model : an engine that is loaded already
     download_root, local_files_only : where models are kept; whether never to download
@@ -464,7 +464,9 @@ def decoding_options(asr_options: Mapping[str, Any], task: Task = "transcribe") 
     """The options that WhisperX's `asr_options` stand for.
 
     As there, `temperatures` is a number, a list or a tuple, and `suppress_tokens` a list; a search for None candidates
-    keeps one. Prompts are text alone. Options in WITHOUT_EFFECT are taken; another value than that is warned about.
+    keeps one. An initial prompt is text or a list of tokens.
+
+    Options in WITHOUT_EFFECT are taken; another value than that is warned about.
 
     Raises TypeError for an unknown name, OptionError for a value of another kind or out of its range.
     """
@@ -499,13 +501,22 @@ _KINDS: dict[type, tuple[type, str]] = {
 def _converted(name: str, value: Any) -> Any:
     if name in ("temperatures", "suppress_tokens"):
         return _numbers(name, value)
+    if name == "initial_prompt" and not isinstance(value, str | NoneType):
+        return _tokens(value)
     if name in ("best_of", "beam_size") and value is None:
         return 1
     kind = get_type_hints(DecodingOptions)[name]
-    kinds = [_KINDS[part] for part in get_args(kind) or [kind]]
+    kinds = [_KINDS[part] for part in get_args(kind) or [kind] if part in _KINDS]
     if not isinstance(value, tuple(accepted for accepted, _ in kinds)):
         raise OptionError(f"{name} is {' or '.join(text for _, text in kinds)}, not {value!r}.")
     return value
+
+
+def _tokens(value: Any) -> tuple[int, ...]:
+    tokens = tuple(value) if isinstance(value, Iterable) else ()
+    if not tokens or not all(isinstance(token, Integral) for token in tokens):
+        raise OptionError(f"initial_prompt is text, a list of tokens or None, not {value!r}.")
+    return tuple(map(int, tokens))
 
 
 def _numbers(name: str, value: Any) -> tuple[float, ...]:

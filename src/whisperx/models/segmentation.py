@@ -331,7 +331,9 @@ def _samples_of_windows(audio: Audio, geometry: Geometry, start: int, stop: int)
     """The samples of windows `start` to `stop`, zeros beyond the recording."""
     first, last = start * geometry.step, (stop - 1) * geometry.step + geometry.window
     part = np.nan_to_num(audio[first:last], posinf=0, neginf=0)
-    return np.pad(part, (0, last - first - len(part)))
+    samples = np.pad(part, (0, last - first - len(part)))
+    samples -= samples.mean()  # no difference to windows that are normalised, but to the rounding of the filters
+    return samples
 
 
 def _normalised(x: FloatArray, weight: FloatArray, bias: FloatArray) -> FloatArray:

@@ -65,6 +65,21 @@ def drop_short(regions: Regions, min_speech: int) -> Regions:
     return regions[regions[:, 1] - regions[:, 0] >= min_speech]
 
 
+def split_long(regions: Regions, scores: Scores, max_windows: int) -> Regions:
+    """Cut regions, counted in windows, that are longer than `max_windows` (1 or more), as often as it takes: each time
+    before the lowest score in the second half of what fits."""
+    pieces = []
+    for region_start, end in regions.tolist():
+        start = region_start
+        while end - start > max_windows:
+            second_half = start + max(1, max_windows // 2)
+            cut = second_half + int(np.argmin(scores[second_half : start + max_windows + 1]))
+            pieces.append((start, cut))
+            start = cut
+        pieces.append((start, end))
+    return np.array(pieces, np.int64).reshape(-1, 2)
+
+
 def pad_regions(regions: Regions, pad: int, n_samples: int) -> Regions:
     """Widen each region by `pad` on both sides, within the recording and at most to the middle of a pause."""
     limits = np.concatenate([[0], (regions[:-1, 1] + regions[1:, 0]) // 2, [n_samples]])
