@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from whisperx.errors import OptionError
+from whisperx.models.whisper.attempts import suppressed_tokens
 from whisperx.models.whisper.filters import (
     History,
     TimestampRules,
@@ -13,7 +14,7 @@ from whisperx.models.whisper.filters import (
     penalize_repetition,
 )
 from whisperx.schema import DecodingOptions
-from whisperx.tokenizer import get_tokenizer
+from whisperx.tokenizer import get_tokenizer, read_tokenizer
 
 EOT, BEGIN, N_VOCAB = 5, 8, 16
 TEXT, TIMESTAMPS = set(range(EOT)), set(range(BEGIN, N_VOCAB))
@@ -165,3 +166,23 @@ def test_a_token_out_of_the_vocabulary_is_refused(options, message):
 def test_an_option_out_of_its_range_is_refused_with_the_value(name, value):
     with pytest.raises(OptionError, match=rf"^{name} is .*, not "):
         DecodingOptions(**{name: value})
+
+
+def test_what_the_model_suppresses_is_added_to_the_list_of_minus_one(tmp_path):
+    settings = {"suppress_tokens": [1000, 99999, "x", None], "begin_suppress_tokens": [2000]}
+    tokenizer = read_tokenizer(tmp_path, 51865, settings)
+    assert (tokenizer.suppressed, tokenizer.suppressed_first) == ((1000,), (2000,))
+    plain = get_tokenizer(51865)
+    for suppress_tokens, added in (((-1,), {1000}), ((5,), set()), ((), set())):
+        options = DecodingOptions(suppress_tokens=suppress_tokens)
+        assert suppressed_tokens(tokenizer, options) - suppressed_tokens(plain, options) == added
+    for suppress_blank in (True, False):
+        rules = TokenRules(tokenizer, DecodingOptions(suppress_blank=suppress_blank))
+        scores = np.asarray(rules.first(mx.zeros((1, 51865)))[0])
+        assert (scores[2000] == -np.inf) == suppress_blank
+        assert np.asarray(rules.next(mx.zeros((1, 51865)), rules.history([[7]])))[0, 2000] == 0
+
+
+@pytest.mark.parametrize("settings", [None, {}, {"suppress_tokens": None}, {"suppress_tokens": "1 2"}])
+def test_a_model_that_suppresses_nothing_has_the_plain_list(settings, tmp_path):
+    assert read_tokenizer(tmp_path, 51865, settings) == get_tokenizer(51865)

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -123,6 +123,8 @@ class Tokenizer:
 
     encoding: tiktoken.Encoding
     special: Mapping[str, int]  # "<|en|>" -> id
+    suppressed: tuple[int, ...] = ()  # what the model's generation_config.json says never to sample
+    suppressed_first: tuple[int, ...] = ()  # and what not to begin with
 
     @cached_property
     def eot(self) -> int:
@@ -201,16 +203,25 @@ class Tokenizer:
         return tuple(tokens)
 
     def context(
-        self, *, initial_prompt: str | None, hotwords: str | None, max_tokens: int, text_before: Sequence[int] = ()
+        self,
+        *,
+        initial_prompt: str | Sequence[int] | None,
+        hotwords: str | None,
+        max_tokens: int,
+        text_before: Sequence[int] = (),
     ) -> tuple[int, ...]:
         """What goes before a transcript: startofprev, hotwords, and the end of the text before; nothing without any.
 
-        The text before is the initial prompt and the tokens of the transcript so far. Hotwords are cut to `max_tokens`
-        at their end, the text before at its beginning.
+        The text before is the initial prompt, text or its tokens, and the tokens of the transcript so far. Hotwords are
+        cut to `max_tokens` at their end, the text before at its beginning. Raises OptionError for a token that does not
+        exist.
         """
         expected = self.encode(" " + hotwords.strip())[:max_tokens] if hotwords else []
-        before = [*self.encode(" " + initial_prompt.strip()), *text_before] if initial_prompt else list(text_before)
-        tokens = expected + before[-max_tokens:]
+        said = self.encode(" " + initial_prompt.strip()) if isinstance(initial_prompt, str) else initial_prompt or []
+        if unknown := [token for token in said if not 0 <= token < self.encoding.n_vocab]:
+            last = self.encoding.n_vocab - 1
+            raise OptionError(f"initial_prompt: {unknown[0]} is no token; expected text, or ids from 0 to {last}.")
+        tokens = expected + [*said, *text_before][-max_tokens:]
         return (self.sot_prev, *tokens) if tokens else ()
 
     @cached_property
@@ -251,14 +262,25 @@ def get_tokenizer(n_vocab: int = 51865) -> Tokenizer:
     return _build(name, ranks, _special_tokens(len(ranks), list(LANGUAGES)[:n_languages]))
 
 
-def read_tokenizer(folder: Path, n_vocab: int) -> Tokenizer:
+def read_tokenizer(folder: Path, n_vocab: int, generation_config: Mapping[str, Any] | None = None) -> Tokenizer:
     """The tokenizer of a model folder: its own `tokenizer.json` where there is one, else OpenAI's for `n_vocab` tokens.
+
+    generation_config : the model's; tells which tokens it suppresses
 
     Only byte-level BPE is read (every Whisper fine-tune has it); anything else raises CheckpointError.
     """
     path = folder / "tokenizer.json"
-    if not path.is_file():
-        return get_tokenizer(n_vocab)
+    tokenizer = _read_vocabulary(path) if path.is_file() else get_tokenizer(n_vocab)
+
+    def tokens(name: str) -> tuple[int, ...]:
+        listed = (generation_config or {}).get(name)
+        ids = listed if isinstance(listed, list) else []
+        return tuple(token for token in ids if type(token) is int and 0 <= token < n_vocab)
+
+    return replace(tokenizer, suppressed=tokens("suppress_tokens"), suppressed_first=tokens("begin_suppress_tokens"))
+
+
+def _read_vocabulary(path: Path) -> Tokenizer:
     try:
         content = _parse_tokenizer(path.read_bytes())
         vocabulary: dict[str, int] = content["model"]["vocab"]

@@ -61,7 +61,8 @@ class MlxBackend:
     ) -> None:
         checkpoint = load_checkpoint(model)
         self.dims = checkpoint.dims
-        self.tokenizer = read_tokenizer(model if model.is_dir() else model.parent, checkpoint.dims.n_vocab)
+        folder = model if model.is_dir() else model.parent
+        self.tokenizer = read_tokenizer(folder, checkpoint.dims.n_vocab, checkpoint.generation_config)
         self._alignment_heads = checkpoint.alignment_heads
         self._refill = refill
         self._lock = threading.Lock()

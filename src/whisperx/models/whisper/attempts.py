@@ -145,7 +145,7 @@ def suppressed_tokens(tokenizer: Tokenizer, options: DecodingOptions) -> set[int
     for token in options.suppress_tokens:
         if not -1 <= token < n_vocab:
             raise OptionError(f"suppress_tokens: {token} is no token; expected -1 or 0 to {n_vocab - 1}.")
-        suppressed.update(tokenizer.non_speech_tokens if token == -1 else [token])
+        suppressed.update([*tokenizer.non_speech_tokens, *tokenizer.suppressed] if token == -1 else [token])
     if options.suppress_numerals:
         suppressed.update(tokenizer.numeral_tokens)
     return suppressed

@@ -13,7 +13,7 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from whisperx.models.whisper.decoding import RunningBatch, logprobs_on_host
+from whisperx.models.whisper.decoding import RunningBatch, logprobs_on_host, nothing_left
 from whisperx.models.whisper.filters import TokenRules
 from whisperx.models.whisper.model import BeamKeys, Whisper
 from whisperx.models.whisper.row import Row
@@ -105,6 +105,8 @@ class Search:
                 self.ended.append(Hypothesis(tokens, sum_logprob))
             if len(alive) == self._beam_size:
                 break
+        if not alive and not self.ended:
+            raise nothing_left()
         self.alive, self.parents = alive, parents
 
     def best(self, length_penalty: float) -> Hypothesis:

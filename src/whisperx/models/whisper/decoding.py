@@ -11,6 +11,7 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
+from whisperx.errors import OptionError
 from whisperx.models.whisper.filters import History, TokenRules
 from whisperx.models.whisper.model import KeyValue, KVCache, Whisper
 from whisperx.models.whisper.row import Row
@@ -39,6 +40,8 @@ class _Step:
 def logprobs_on_host(scores: npt.NDArray[np.float32], tokens: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """Log-probabilities of tokens (n,), given the scores (n_vocab,) of all. NumPy is 13 times as fast as MLX here."""
     top = scores.max()
+    if top == -np.inf:
+        return np.full(len(tokens), top)
     logprobs: npt.NDArray[np.float32] = scores[tokens] - top - np.log(np.exp(scores - top).sum())
     return logprobs
 
@@ -180,8 +183,18 @@ def _choose(rows: list[Row], logits: mx.array, *, ahead: int) -> mx.array:
 
 
 def _record(rows: list[Row], step: _Step) -> None:
-    for row, token, logprob in zip(rows, *step.read(), strict=True):
+    for i, (row, token, logprob) in enumerate(zip(rows, *step.read(), strict=True)):
+        if not np.isfinite(logprob) and not row.done and float(mx.max(step.logits[i])) == -np.inf:
+            raise nothing_left()
         row.accept(token, float(logprob))
+
+
+def nothing_left() -> OptionError:
+    """For a transcript that can neither go on nor end."""
+    return OptionError(
+        "The options rule out every token that could come next, the end of the text too. Rule out fewer of them with "
+        "suppress_tokens, suppress_numerals or no_repeat_ngram_size."
+    )
 
 
 def run(

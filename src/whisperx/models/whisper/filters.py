@@ -34,8 +34,8 @@ class TokenRules:
     def __init__(self, tokenizer: Tokenizer, options: DecodingOptions) -> None:
         n_vocab = tokenizer.encoding.n_vocab
         suppressed = suppressed_tokens(tokenizer, options)
-        blank = {tokenizer.eot, *tokenizer.encode(" ")} if options.suppress_blank else set()
-        first = suppressed | blank
+        blank = {tokenizer.eot, *tokenizer.encode(" "), *tokenizer.suppressed_first}
+        first = suppressed | (blank if options.suppress_blank else set())
         self.timestamps = None
         if not options.without_timestamps:
             self.timestamps = TimestampRules(tokenizer.timestamp_begin, tokenizer.eot, n_vocab)
