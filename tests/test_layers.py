@@ -26,7 +26,7 @@ ROWS: list[tuple[set[str], set[str]]] = [
     ({"subtitles"}, set()),
     ({"speaker_turns", "word_speakers"}, {"numpy"}),
     ({"vads", "backends", "alignment", "diarize"}, {"numpy"}),
-    ({"writers"}, {"pysubs2"}),
+    ({"writers", "transcripts"}, {"pysubs2"}),
     ({"asr"}, {"numpy"}),
     ({"transcribe"}, set()),  # runs what asr loads
     ({"report"}, set()),

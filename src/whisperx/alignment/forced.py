@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 from typing import Any, get_args
 
 import numpy as np
@@ -74,7 +74,7 @@ def align(
 ) -> AlignedTranscriptionResult:
     """The transcript as sentences, with the time of each word.
 
-    transcript : segments with `text`, `start` and `end`, of any length; nothing of it is changed
+    transcript : segments with `text`, `start` and `end`, of any length, also without end (inf); it is left as it is
     model, align_model_metadata : what `load_align_model` returns
     audio : path, array (n_samples,) at 16 kHz, or torch tensor
     device : accepted as in WhisperX; the model is where it was loaded
@@ -135,8 +135,8 @@ def _job(segment: SingleSegment, n_samples: int, language: str, alphabet: Alphab
     duration = n_samples / SAMPLE_RATE
     start = max(float(segment["start"]), 0.0)
     end = max(float(segment["end"]), start)
-    if not compat and start < duration:
-        end = min(end, duration)
+    if end == inf or (not compat and start < duration):
+        end = max(min(end, duration), start)
     return _Job(segment, start, end, spelling, columns, int(start * SAMPLE_RATE), int(end * SAMPLE_RATE))
 
 
