@@ -39,6 +39,7 @@ ENGINES = {
     "alignment.numbers": {"num2words"},
     "backends.mlx": {"mlx"},
     "backends.ctranslate2": {"ctranslate2"},
+    "backends.ctranslate2_models": {"ctranslate2"},
     "diarize": {"pandas"},
 }  # each in its own file
 EXECUTE_WHAT_THEY_READ = {"pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}

@@ -72,7 +72,7 @@ def test_a_model_loaded_in_one_thread_decodes_in_another(talker):
     chunks = [random_speech(2, seed) for seed in range(2)]
 
     def decode(_: int) -> list[object]:
-        backend = load_backend("auto", talker)
+        backend = load_backend("mlx", talker)
         return backend.decode(chunks, OPTIONS, batch_size=2, on_result=lambda *_: None, meter=Meter())
 
     here = decode(0)
@@ -83,7 +83,7 @@ def test_a_model_loaded_in_one_thread_decodes_in_another(talker):
 def test_the_same_model_is_loaded_once(fake, folder, monkeypatch):
     first = load_backend("mlx", folder)
     monkeypatch.chdir(folder.parent)
-    assert load_backend("auto", Path(folder.name)) is first
+    assert load_backend("mlx", Path(folder.name)) is first
     (folder / "notes.txt").write_text("changed")  # no file of a model
     assert load_backend("mlx", folder) is first
     assert fake.loads == 1

@@ -53,7 +53,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--model_dir", default=None, metavar="DIR", help="folder for downloaded models; None: the cache of the Hub")
     add("--model_cache_only", type=_boolean, default=False, metavar="BOOL", help="use what is there, never download")
     add("--hf_token", default=None, metavar="TOKEN", help="for models that are not open to everyone")
-    add("--backend", default="auto", choices=("auto", "mlx"), help="engine that runs the model")
+    help_ = "engine that runs the model; auto: mlx on a GPU, ctranslate2 on a CPU if it is installed"
+    add("--backend", default="auto", choices=("auto", "mlx", "ctranslate2"), help=help_)
     add("--device", type=_device, default="auto", metavar="NAME", help="cpu, cuda, cuda:N, mps, mlx or auto")
     add("--device_index", type=_count, default=0, metavar="N", help="which of several GPUs")
     types = (

@@ -337,6 +337,11 @@ def find_device(name: str, index: int = 0) -> mx.Device:
     return mx.Device(mx.gpu, int(number) if number else index)
 
 
+def has_gpu() -> bool:
+    """Whether MLX has a GPU here: Apple's, or one with CUDA."""
+    return mx.default_device() != mx.cpu
+
+
 def free_unused_memory() -> None:
     """Give back what MLX keeps for the next arrays."""
     mx.clear_cache()

@@ -41,7 +41,7 @@ def find_weights(path: Path) -> Path:
     if not found and (path / "model.bin").is_file():
         raise CheckpointError(
             f"{path} is a CTranslate2 model (model.bin), which the mlx backend cannot read; "
-            "give a name such as large-v3, or a folder with model.safetensors"
+            "use --backend ctranslate2, or give a name such as large-v3 or a folder with model.safetensors"
         )
     if not found:
         raise CheckpointError(f"{path} has no weights; expected one of {', '.join(WEIGHT_FILES)}, *.pt")
