@@ -56,6 +56,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "--align_model": ["--align_model", "attention"],
     "--interpolate_method": ["--interpolate_method", "linear"],
     "--return_char_alignments": ["--return_char_alignments"],
+    "--align_only": ["--align_only", "talk.srt"],
     "--diarize": ["--diarize"],
     "--min_speakers": ["--min_speakers", "2"],
     "--max_speakers": ["--max_speakers", "2"],
@@ -119,7 +120,7 @@ def outcome(
             monkeypatch.setattr(transcribe, name, getattr(stages, name))
         write_recording(folder / "talk.wav", 2)
         write_recording(folder / "other.wav", 1)
-        (folder / "talk.srt").write_text("of an earlier run")
+        (folder / "talk.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nof an earlier run\n")
         try:
             status = cli.main(["talk.wav", *arguments])
         except SystemExit as end:

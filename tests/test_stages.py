@@ -185,3 +185,42 @@ def test_an_option_without_effect_says_so_once_by_name(
     status, _, err = command("a.wav", "b.wav", *arguments)
     assert status == 0
     assert err.count(sentence) == 1
+
+
+SRT = "1\n00:00:00,000 --> 00:00:02,000\nDr Hamm is here.\n"
+
+
+def test_a_known_transcript_is_aligned_and_nothing_is_decoded(
+    command: Command, loader: FakeLoader, folder: Path, stages
+) -> None:
+    write_recording(folder / "talk.wav", 2)
+    (folder / "known.srt").write_text(SRT)
+    status, _, _ = command("talk.wav", "--align_only", "known.srt", "--language", "de", "-f", "json", "--diarize")
+    assert (status, loader.calls) == (0, [])
+    result = json.loads((folder / "talk.json").read_text())
+    assert [word["word"] for word in result["word_segments"]] == ["Dr", "Hamm", "is", "here."]
+    assert result["language"] == "de"
+    assert {"speaker", "words"} <= set(result["segments"][0])
+
+
+def test_transcripts_in_a_folder_go_by_name_and_one_that_is_missing_concerns_its_recording_alone(
+    command: Command, folder: Path, stages
+) -> None:
+    (folder / "known").mkdir()
+    for name in ("a", "b"):
+        write_recording(folder / f"{name}.wav", 2)
+    (folder / "known" / "b.srt").write_text(SRT)
+    status, _, err = command("a.wav", "b.wav", "--align_only", "known", "-f", "txt")
+    assert status == 1
+    assert len(errors(err)) == 1
+    assert "a.json" in errors(err)[0]
+    assert [path.name for path in folder.glob("*.txt")] == ["b.txt"]
+    assert command("a.wav", "b.wav", "--align_only", "known/b.srt")[0] == 1
+
+
+def test_a_known_transcript_needs_an_alignment_model(command: Command, folder: Path, stages) -> None:
+    write_recording(folder / "talk.wav", 2)
+    (folder / "known.srt").write_text(SRT)
+    status, _, err = command("talk.wav", "--align_only", "known.srt", "--language", "th")
+    assert (status, errors(err)) == (1, ["whisperx: error: No default align-model for language: th"])
+    assert command("talk.wav", "--align_only", "known.srt", "--no_align")[0] == 2

@@ -8,18 +8,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from whisperx.alignment import align, load_align_model
     from whisperx.asr import load_model
     from whisperx.audio import load_audio
     from whisperx.backends import release_models
+    from whisperx.diarize import DiarizationPipeline, assign_word_speakers
     from whisperx.log_utils import get_logger, setup_logging
 
     __version__: str
 
-__all__ = ["get_logger", "load_audio", "load_model", "release_models", "setup_logging"]
+__all__ = [
+    "DiarizationPipeline",
+    "align",
+    "assign_word_speakers",
+    "get_logger",
+    "load_align_model",
+    "load_audio",
+    "load_model",
+    "release_models",
+    "setup_logging",
+]
 
 _HOMES = {
     "load_model": "whisperx.asr",
     "load_audio": "whisperx.audio",
+    "load_align_model": "whisperx.alignment",
+    "align": "whisperx.alignment",
+    "DiarizationPipeline": "whisperx.diarize",
+    "assign_word_speakers": "whisperx.diarize",
     "release_models": "whisperx.backends",
     "setup_logging": "whisperx.log_utils",
     "get_logger": "whisperx.log_utils",

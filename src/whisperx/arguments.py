@@ -81,6 +81,8 @@ def build_parser() -> argparse.ArgumentParser:
     help_ = "times of words that could not be aligned, from their neighbours"
     add("--interpolate_method", default="nearest", choices=methods, help=help_)
     add("--return_char_alignments", action="store_true", help="times of characters too, in the JSON")
+    help_ = "decode nothing: word times for this transcript (json, srt, vtt, txt), or for those in a folder, by name"
+    add("--align_only", default=None, metavar="FILE", help=help_)
     add("--diarize", action="store_true", help="say who speaks")
     add("--min_speakers", type=_optional(_positive), default=None, metavar="N", help="there are, at least")
     add("--max_speakers", type=_optional(_positive), default=None, metavar="N", help="there are, at most")
@@ -166,6 +168,8 @@ def check_together(parser: argparse.ArgumentParser, args: argparse.Namespace) ->
     lowest, exact, highest = args.min_speakers, args.num_speakers, args.max_speakers
     if (lowest or 1) > (highest or math.inf) or (exact and not (lowest or 1) <= exact <= (highest or math.inf)):
         parser.error("no number of speakers fits --min_speakers, --num_speakers and --max_speakers")
+    if args.align_only is not None and (args.no_align or args.task == "translate" or args.align_model == "attention"):
+        parser.error("--align_only needs an alignment model: not possible with --no_align, translate or attention")
     of_diarization = ("speaker_embeddings", "min_speakers", "max_speakers", "num_speakers")
     given = [] if args.diarize else [name for name in of_diarization if getattr(args, name)]
     idle = [f"--{name} has no effect without --diarize" for name in given]

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -24,8 +24,10 @@ from whisperx.screen import Screen
 
 if TYPE_CHECKING:
     from whisperx.report import Recording, Run
+    from whisperx.schema import AlignedTranscriptionResult, TranscriptionResult
     from whisperx.subtitles.cues import SubtitleOptions
     from whisperx.transcribe import Lookahead, TranscribeOptions, Transcriber
+    from whisperx.transcripts import Transcript
     from whisperx.writers import Writer
 
 logger = logging.getLogger(__name__)
@@ -70,6 +72,8 @@ class _Job:
     path: str
     name: str  # that its files are called after
     writers: list["Writer"]
+    known: "Transcript | None" = None  # the text, so that nothing is decoded
+    language: str = ""  # of the known text
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -83,6 +87,9 @@ def _run(args: argparse.Namespace) -> int:
 
     paths, problems = _recordings(args.audio)
     jobs = _jobs(args, paths)
+    if args.align_only is not None:
+        jobs, without = _with_transcripts(args, jobs)
+        problems += without
     transcriber = Transcriber(_options(args))
     run = Run(options=transcriber.options)
     try:
@@ -141,6 +148,27 @@ def _jobs(args: argparse.Namespace, paths: Sequence[str]) -> list[_Job]:
     return jobs
 
 
+def _with_transcripts(args: argparse.Namespace, jobs: Sequence[_Job]) -> tuple[list[_Job], list[str]]:
+    """The jobs that `--align_only` has a transcript for, and what is wrong with those of the others."""
+    from whisperx.transcripts import SUFFIXES, read_transcript
+
+    known = Path(args.align_only)
+    if len(jobs) > 1 and not known.is_dir():
+        raise OptionError(f"--align_only {known}: one transcript cannot be that of {len(jobs)} recordings.")
+    found, problems = [], []
+    for job in jobs:
+        of_its_name = [known / f"{stem_of(job.path)}{suffix}" for suffix in SUFFIXES] if known.is_dir() else [known]
+        try:
+            transcript = read_transcript(next((file for file in of_its_name if file.exists()), of_its_name[0]))
+        except OptionError as error:
+            _complain(str(error))
+            problems.append(str(error))
+            continue
+        given = None if args.language == "auto-chunk" else args.language
+        found.append(replace(job, known=transcript, language=given or transcript.language or "en"))
+    return found, problems
+
+
 def _transcribe(
     index: int,
     job: _Job,
@@ -159,16 +187,22 @@ def _transcribe(
     try:
         prepared = lookahead.take(index, recording.meter)
         recording.ahead = prepared.ahead.seconds
-        transcriber.load()
-        lookahead.start(index + 1)
         problems: list[Exception] = []
-        result = transcriber(
-            prepared,
-            on_segment=screen.segment,
-            on_progress=screen.progress,
-            on_problem=problems.append,
-            meter=recording.meter,
-        )
+        result: TranscriptionResult | AlignedTranscriptionResult
+        if job.known is not None:
+            result = transcriber.align_only(
+                prepared, job.known.segments, job.language, on_problem=problems.append, meter=recording.meter
+            )
+        else:
+            transcriber.load()
+            lookahead.start(index + 1)
+            result = transcriber(
+                prepared,
+                on_segment=screen.segment,
+                on_progress=screen.progress,
+                on_problem=problems.append,
+                meter=recording.meter,
+            )
         recording.language = result["language"]
         with recording.meter.time("write"):
             recording.files = [file for write in job.writers for file in write(result, job.name, subtitle_options)]

@@ -20,6 +20,7 @@ STAGES = (
     "mel",
     "encode",
     "decode tokens",
+    "word times",
     "align",
     "diarize",
     "write",

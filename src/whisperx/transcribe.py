@@ -10,7 +10,7 @@ from itertools import groupby
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-from whisperx.alignment import align
+from whisperx.alignment import align, load_align_model
 from whisperx.asr import load_model
 from whisperx.audio import CHUNK_LENGTH, SAMPLE_RATE, load_audio
 from whisperx.diarize import DiarizationPipeline, Diarizer, assign_speakers, assign_word_speakers, load_diarizer
@@ -163,7 +163,7 @@ class Transcriber:
                 raise ModelError(
                     f"The model {self.options.model!r} could not be loaded: {type(error).__name__}: {error}"
                 ) from error
-            self.load_seconds = perf_counter() - start
+            self.load_seconds += perf_counter() - start
         return self._pipeline
 
     def prepare(self, path: str | os.PathLike[str], meter: Meter | None = None) -> Prepared:
@@ -210,6 +210,38 @@ class Transcriber:
             on_progress=on_progress,
             meter=meter,
         )
+        return cast(TranscriptionResult, self._finished(result, prepared.audio, on_problem, meter))
+
+    def align_only(
+        self,
+        recording: str | os.PathLike[str] | Prepared,
+        transcript: Iterable[SingleSegment],
+        language: str,
+        *,
+        on_problem: Callable[[Exception], None] | None = None,
+        meter: Meter | None = None,
+    ) -> AlignedTranscriptionResult:
+        """Word times, and speakers if they are asked for, for a transcript that is known: nothing is decoded.
+
+        transcript : segments of this recording, with `text`, `start` and `end`
+        language : its code
+
+        Raises what `load_align_model` raises where there is no alignment model for the language; the rest is as above.
+        """
+        meter = meter or Meter()
+        prepared = recording if isinstance(recording, Prepared) else self.prepare(recording, meter)
+        meter.count("samples", len(prepared.audio))
+        if language not in self._aligners:
+            start = perf_counter()
+            self._aligners[language] = self._load_aligner(language)
+            self.load_seconds += perf_counter() - start
+        result = {"segments": list(transcript), "language": language}
+        return cast(AlignedTranscriptionResult, self._finished(result, prepared.audio, on_problem, meter))
+
+    def _finished(
+        self, result: Any, audio: Audio, on_problem: Callable[[Exception], None] | None, meter: Meter
+    ) -> dict[str, Any]:
+        """A transcript with words and speakers, as far as they are asked for."""
         stages: dict[str, Callable[[Any, Audio], Any]] = {}
         if self.options.times_words:
             stages["align"] = self._aligned
@@ -218,37 +250,13 @@ class Transcriber:
         for stage, run in stages.items():
             load_seconds, start = self.load_seconds, perf_counter()
             try:
-                result = run(result, prepared.audio)
+                result = run(result, audio)
             except Exception as error:
                 if on_problem is None:
                     raise
                 on_problem(error)
-            loading = self.load_seconds - load_seconds
-            meter.add_seconds(stage, perf_counter() - start - loading)
-        return _as_whisperx(result) if self.options.compat else cast(TranscriptionResult, result)
-
-    def align_only(
-        self,
-        path: str | os.PathLike[str],
-        transcript: Iterable[SingleSegment],
-        *,
-        meter: Meter | None = None,
-    ) -> AlignedTranscriptionResult:
-        """Words and times for a transcript that is known: the stages without decoding.
-
-        The language is that of the options, English where they say none.
-        """
-        meter = meter or Meter()
-        prepared = self.prepare(path, meter)
-        meter.count("samples", len(prepared.audio))
-        language = self.options.decoding.language or "en"
-        result: Any = {"segments": list(transcript), "language": language}
-        with meter.time("align"):
-            result = self._aligned(result, prepared.audio)
-        if self.options.diarize:
-            with meter.time("diarize"):
-                result = self._diarized(result, prepared.audio)
-        return cast(AlignedTranscriptionResult, result)
+            meter.add_seconds(stage, perf_counter() - start - (self.load_seconds - load_seconds))
+        return _as_whisperx(result) if self.options.compat else result
 
     def _needs_attention(self, language: str) -> bool:
         """Whether words in this language are timed by the model that decodes."""
@@ -257,23 +265,27 @@ class Transcriber:
     def _aligner(self, language: str) -> tuple[AlignModel, dict[str, Any]] | None:
         """The alignment model for a language; None, and one warning, where there is none to be had."""
         if language not in self._aligners:
-            options, start = self.options, perf_counter()
             loaded = [code for code, aligner in self._aligners.items() if aligner is not None]
             if len(loaded) >= _MOST_ALIGNERS:
                 del self._aligners[loaded[0]]
+            start = perf_counter()
             try:
-                self._aligners[language] = load_align_model(
-                    language,
-                    options.device,
-                    model_name=options.align_model,
-                    model_dir=options.model_dir,
-                    model_cache_only=options.model_cache_only,
-                )
+                self._aligners[language] = self._load_aligner(language)
             except Exception as error:
                 logger.warning("words in %r are timed by the model's attention instead: %s", language, error)
                 self._aligners[language] = None
             self.load_seconds += perf_counter() - start
         return self._aligners[language]
+
+    def _load_aligner(self, language: str) -> tuple[AlignModel, dict[str, Any]]:
+        options = self.options
+        return load_align_model(
+            language,
+            options.device,
+            model_name=options.align_model,
+            model_dir=options.model_dir,
+            model_cache_only=options.model_cache_only,
+        )
 
     def _aligned(self, result: TranscriptionResult, audio: Audio) -> AlignedTranscriptionResult:
         """The result with words; neighbours in one language are aligned together."""
@@ -391,7 +403,7 @@ _KEYS_OF_WHISPERX = ("segments", "word_segments", "speaker_embeddings", "languag
 _KEYS_OF_ITS_SEGMENTS = ("text", "start", "end", "words", "chars", "avg_logprob", "speaker")
 
 
-def _as_whisperx(result: dict[str, Any]) -> Any:
+def _as_whisperx(result: dict[str, Any]) -> dict[str, Any]:
     """The result without the keys that WhisperX does not write."""
     segments = [
         {key: value for key, value in segment.items() if key in _KEYS_OF_ITS_SEGMENTS} for segment in result["segments"]
@@ -434,10 +446,6 @@ class Lookahead:
     def _prepare(self, path: str) -> Prepared:
         meter = Meter()
         return replace(self._transcriber.prepare(path, meter), ahead=meter)
-
-
-def load_align_model(*arguments: Any, **options: Any) -> tuple[AlignModel, dict[str, Any]]:
-    return import_module("whisperx.alignment").load_align_model(*arguments, **options)  # type: ignore[no-any-return]
 
 
 def seconds_of_audio(meter: Meter) -> float:
