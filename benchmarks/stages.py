@@ -30,9 +30,9 @@ import mlx.core as mx
 import numpy as np
 
 from whisperx.audio import SAMPLE_RATE, log_mel_spectrogram
-from whisperx.backends.mlx import find_device
 from whisperx.checkpoints import WhisperDimensions, expected_shapes
 from whisperx.models.blas import blas_in_use
+from whisperx.models.devices import find_device
 from whisperx.models.whisper.loading import assemble, default_rows_per_tile, lay_out_for_cpu
 from whisperx.models.whisper.model import KVCache, Whisper
 from whisperx.vads import load_vad

@@ -7,8 +7,10 @@ import numpy as np
 import torch
 import transformers
 import whisper
+from random_wav2vec2 import settings_of
 
 from whisperx.checkpoints import WhisperDimensions
+from whisperx.models.wav2vec2 import Wav2Vec2Dimensions
 
 
 def openai_whisper(dims: WhisperDimensions, arrays: Mapping[str, np.ndarray]) -> whisper.Whisper:
@@ -77,4 +79,31 @@ def transformers_whisper(
     missing, unexpected = model.load_state_dict(state, strict=False)
     assert set(missing) <= {"model.encoder.embed_positions.weight", "proj_out.weight"}, missing
     assert not unexpected, unexpected
+    return model.eval()
+
+
+def transformers_wav2vec2(
+    dims: Wav2Vec2Dimensions, arrays: Mapping[str, np.ndarray], model_type: str
+) -> transformers.PreTrainedModel:
+    """transformers' network with these arrays (names of `random_wav2vec2`), in float32 on the CPU.
+
+    model_type : wav2vec2 or hubert
+    """
+    kinds = {
+        "wav2vec2": (transformers.Wav2Vec2Config, transformers.Wav2Vec2ForCTC),
+        "hubert": (transformers.HubertConfig, transformers.HubertForCTC),
+    }
+    config, network = kinds[model_type]
+    settings = {name: value for name, value in settings_of(dims).items() if name != "model_type"}
+    model = network(config(**settings))
+    # PyTorch 2 has other names for the two parts of a normalised weight.
+    parts = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
+    state = {}
+    for name, array in arrays.items():
+        stem, _, last = name.rpartition(".")
+        full = f"{stem}.{parts.get(last, last)}"
+        state[full if stem == "lm_head" else f"{model_type}.{full}"] = torch.from_numpy(array)
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    assert all("masked_spec_embed" in name for name in missing), missing
+    assert all("feature_projection.layer_norm" in name for name in unexpected), unexpected
     return model.eval()

@@ -1,13 +1,17 @@
 """Which network aligns which language, and how to get it."""
 
+import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from whisperx import hub
 from whisperx.errors import BackendError, ModelNotFoundError
-from whisperx.hub import WEIGHT_FILES, Files, fetch
 from whisperx.schema import AlignModel
 
-# The networks that WhisperX chooses: language -> a pipeline of torchaudio, or a repository of the Hugging Face Hub.
+logger = logging.getLogger(__name__)
+
+# Language code -> what WhisperX aligns it with: a model of torchaudio, or a repository of the Hugging Face Hub.
 DEFAULT_ALIGN_MODELS_TORCH = {
     "en": "WAV2VEC2_ASR_BASE_960H",
     "fr": "VOXPOPULI_ASR_BASE_10K_FR",
@@ -54,21 +58,58 @@ DEFAULT_ALIGN_MODELS_HF = {
     "id": "cahya/wav2vec2-large-xlsr-indonesian",
 }
 
-# torchaudio's names -> repositories with the same weights. Its pipelines leave special tokens out of the labels.
-TORCHAUDIO_MODELS = {
-    "WAV2VEC2_ASR_BASE_100H": "facebook/wav2vec2-base-100h",
-    "WAV2VEC2_ASR_BASE_960H": "facebook/wav2vec2-base-960h",
-    "WAV2VEC2_ASR_LARGE_960H": "facebook/wav2vec2-large-960h",
-    "WAV2VEC2_ASR_LARGE_LV60K_960H": "facebook/wav2vec2-large-960h-lv60",
-    "HUBERT_ASR_LARGE": "facebook/hubert-large-ls960-ft",
-    "HUBERT_ASR_XLARGE": "facebook/hubert-xlarge-ls960-ft",
-    **{
-        f"VOXPOPULI_ASR_BASE_10K_{code.upper()}": f"facebook/wav2vec2-base-10k-voxpopuli-ft-{code}"
-        for code in ("en", "es", "de", "fr", "it")
-    },
-}
+_ENGLISH = "|ETAONIHSRDLUMWCFGYPBVK'XJQZ"
 
-ALIGN_FILES = Files(("config.json", "vocab.json"), ("preprocessor_config.json", "added_tokens.json"), WEIGHT_FILES)
+
+@dataclass(frozen=True)
+class _Bundle:
+    """A model that torchaudio ships: where else its weights are, and what is known of it."""
+
+    repository: str  # the same network on the Hub
+    file: str  # the weights as torchaudio downloads them
+    labels: str  # those behind the blank, "-"
+    normalises: bool = False  # whether torchaudio normalises the audio for it
+
+
+def _voxpopuli(language: str, labels: str) -> _Bundle:
+    return _Bundle(
+        f"facebook/wav2vec2-base-10k-voxpopuli-ft-{language}",
+        f"wav2vec2_voxpopuli_base_10k_asr_{language}.pt",
+        labels,
+    )
+
+
+# fmt: off
+TORCHAUDIO_MODELS = {
+    "WAV2VEC2_ASR_BASE_100H": _Bundle(
+        "facebook/wav2vec2-base-100h", "wav2vec2_fairseq_base_ls960_asr_ll100.pth", _ENGLISH
+    ),
+    "WAV2VEC2_ASR_BASE_960H": _Bundle(
+        "facebook/wav2vec2-base-960h", "wav2vec2_fairseq_base_ls960_asr_ls960.pth", _ENGLISH
+    ),
+    "WAV2VEC2_ASR_LARGE_960H": _Bundle(
+        "facebook/wav2vec2-large-960h", "wav2vec2_fairseq_large_ls960_asr_ls960.pth", _ENGLISH
+    ),
+    "WAV2VEC2_ASR_LARGE_LV60K_960H": _Bundle(
+        "facebook/wav2vec2-large-960h-lv60", "wav2vec2_fairseq_large_lv60k_asr_ls960.pth", _ENGLISH, normalises=True
+    ),
+    "HUBERT_ASR_LARGE": _Bundle(
+        "facebook/hubert-large-ls960-ft", "hubert_fairseq_large_ll60k_asr_ls960.pth", _ENGLISH, normalises=True
+    ),
+    "HUBERT_ASR_XLARGE": _Bundle(
+        "facebook/hubert-xlarge-ls960-ft", "hubert_fairseq_xlarge_ll60k_asr_ls960.pth", _ENGLISH, normalises=True
+    ),
+    "VOXPOPULI_ASR_BASE_10K_EN": _voxpopuli("en", "|etoiansrhldcumpfgwybvkxjqz"),
+    "VOXPOPULI_ASR_BASE_10K_DE": _voxpopuli("de", "|enirstadhulgcmobwfkzpvüäöjßyxq"),
+    "VOXPOPULI_ASR_BASE_10K_ES": _voxpopuli("es", "|eaosnrildctupmbqygvhófíájzñéxúkwü"),
+    "VOXPOPULI_ASR_BASE_10K_FR": _voxpopuli("fr", "|esnitraouldcpmévqfgbhxàjèyêzôkçœûùîâwïëüæ"),
+    "VOXPOPULI_ASR_BASE_10K_IT": _voxpopuli("it", "|eiaontrlscdupmgvhzfbqàèùéòìkyxwjóíï"),
+}
+# fmt: on
+
+ALIGN_FILES = hub.Files(
+    ("config.json", "vocab.json"), ("preprocessor_config.json", "added_tokens.json"), weights=hub.WEIGHT_FILES
+)
 
 
 def load_align_model(
@@ -78,17 +119,20 @@ def load_align_model(
     model_dir: str | None = None,
     model_cache_only: bool = False,
 ) -> tuple[AlignModel, dict[str, Any]]:
-    """The network that aligns a language, and what `align` must know of it: `language`, `dictionary`, `type`.
+    """An alignment network and what `align` must know of it, as in WhisperX.
 
-    device : accepted as in WhisperX; the network computes where MLX does, on the GPU if there is one
-    model_name : a folder, a repository of the Hub, or one of torchaudio's names; None: WhisperX's choice
-    model_dir : where downloads are kept; None: the Hub's own cache
+    language_code : as "en"
+    device : as `whisperx.load_model` takes it, None for "auto"; a CPU, with a warning, where MLX cannot use that GPU
+    model_name : a folder or weights file, a name of torchaudio's such as WAV2VEC2_ASR_LARGE_LV60K_960H, or owner/name
+        on the Hub; None: the language's own (DEFAULT_ALIGN_MODELS_TORCH, DEFAULT_ALIGN_MODELS_HF)
+    model_dir : where downloads are kept, and where weights that torchaudio has downloaded are looked for
     model_cache_only : never download
 
-    `dictionary` has the labels in lower case -> their column; `type` is "torchaudio" or "huggingface", by the labels.
+    Returns the network and {"language", "dictionary": label in small letters -> column, "type": "torchaudio" or
+    "huggingface"}.
 
-    Raises ModelNotFoundError (a ValueError) for a language without a network and for one that cannot be had,
-    CheckpointError for one that cannot be used, BackendError without MLX.
+    Raises ModelNotFoundError when the language has no model or the model is not to be had, CheckpointError when its
+    files are no network that can be read, and BackendError where MLX is not installed.
     """
     name = model_name or DEFAULT_ALIGN_MODELS_TORCH.get(language_code) or DEFAULT_ALIGN_MODELS_HF.get(language_code)
     if name is None:
@@ -96,31 +140,51 @@ def load_align_model(
             f"No default align-model for language: {language_code}. Choose one with model_name (--align_model), or "
             "time words by the decoder's attention (--align_model attention)."
         )
-    folder = _folder(name, model_dir, model_cache_only)
-    try:
-        from whisperx.models.wav2vec2 import load_wav2vec2
-    except ImportError as error:
-        raise BackendError(f"Alignment needs MLX: pip install 'whisperx-mlx[cpu]' on Linux. ({error})") from error
-    is_torchaudio = name in TORCHAUDIO_MODELS
-    network, labels = load_wav2vec2(folder, plain_labels=is_torchaudio)
-    return network, {
-        "language": language_code,
-        "dictionary": {label.lower(): column for label, column in labels.items()},
-        "type": "torchaudio" if is_torchaudio else "huggingface",
-    }
+    bundle = TORCHAUDIO_MODELS.get(name) or _bundle_of_file(Path(name))
+    path = _find(name, bundle, model_dir, model_cache_only)
+    model, labels = _load(path, "auto" if device is None else str(device), bundle)
+    dictionary = {label.lower(): column for label, column in labels.items()}
+    kind = "huggingface" if bundle is None else "torchaudio"
+    return model, {"language": language_code, "dictionary": dictionary, "type": kind}
 
 
-def _folder(name: str, model_dir: str | None, cache_only: bool) -> Path:
+def _bundle_of_file(path: Path) -> _Bundle | None:
+    return next((bundle for bundle in TORCHAUDIO_MODELS.values() if bundle.file == path.name), None)
+
+
+def _find(name: str, bundle: _Bundle | None, model_dir: str | None, cache_only: bool) -> Path:
+    """The folder or weights file of a model, downloaded where it must be."""
     path = Path(name).expanduser()
     if name not in TORCHAUDIO_MODELS and path.exists():
         return path
+    if bundle is not None and model_dir is not None and (Path(model_dir) / bundle.file).is_file():
+        return Path(model_dir) / bundle.file
     try:
-        if name not in TORCHAUDIO_MODELS and name.count("/") != 1:
-            raise ModelNotFoundError(f"no such folder, repository or pipeline: {name}")
-        repository = TORCHAUDIO_MODELS.get(name, name)
-        return fetch(repository, ALIGN_FILES, called=name, download_root=model_dir, local_files_only=cache_only)
+        if name not in TORCHAUDIO_MODELS and (name.count("/") != 1 or name.startswith((".", "~", "/"))):
+            raise ModelNotFoundError(
+                f"no such folder or file here; expected one, owner/name, or one of {', '.join(TORCHAUDIO_MODELS)}"
+            )
+        repository = name if bundle is None else bundle.repository
+        return hub.fetch(repository, ALIGN_FILES, called=name, download_root=model_dir, local_files_only=cache_only)
     except ModelNotFoundError as error:
         raise ModelNotFoundError(
             f'The chosen align_model "{name}" could not be found in huggingface (https://huggingface.co/models) or '
             f"torchaudio (https://docs.pytorch.org/audio/stable/pipelines.html): {error}"
         ) from error
+
+
+def _load(path: Path, device: str, bundle: _Bundle | None) -> tuple[AlignModel, dict[str, int]]:
+    try:
+        from whisperx.models.wav2vec2 import load_wav2vec2
+    except ImportError as error:
+        raise BackendError(
+            "Alignment models need MLX. On Linux: pip install 'whisperx-mlx[cpu]', or [cuda13], [cuda12] "
+            f"for an NVIDIA GPU. ({error})"
+        ) from error
+    labels = None if bundle is None else bundle.labels
+    normalise = bundle is not None and bundle.normalises
+    try:
+        return load_wav2vec2(path, device=device, torchaudio_labels=labels, normalise_compat=normalise)
+    except BackendError as error:
+        logger.warning("alignment runs on the CPU: %s", error)
+        return load_wav2vec2(path, device="cpu", torchaudio_labels=labels, normalise_compat=normalise)

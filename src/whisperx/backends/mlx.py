@@ -23,6 +23,7 @@ from whisperx.backends.batch_size import batch_size_for, physical_memory
 from whisperx.checkpoints import load_checkpoint
 from whisperx.errors import BackendError, OptionError
 from whisperx.models.blas import blas_in_use, set_blas_threads
+from whisperx.models.devices import find_device
 from whisperx.models.whisper.attempts import Attempts
 from whisperx.models.whisper.beam import BeamBatch
 from whisperx.models.whisper.compute_types import find_compute_type
@@ -314,27 +315,6 @@ class MlxBackend:
             mx.eval(cross)
         self._encoded = (audio, cross)
         return cross
-
-
-def find_device(name: str, index: int = 0) -> mx.Device:
-    """The device called "auto", "cpu", "cuda", "cuda:1", "mps", "metal", "mlx" or "gpu".
-
-    Raises OptionError for another name, BackendError for a GPU that MLX cannot use here.
-    """
-    kind, _, number = name.lower().partition(":")
-    if kind not in ("auto", "cpu", "cuda", "mps", "metal", "mlx", "gpu") or not (number or "0").isdecimal():
-        raise OptionError(f"Unknown device: {name}; expected auto, cpu, cuda, cuda:N, mps or mlx.")
-    if kind == "cpu":
-        return mx.Device(mx.cpu)
-    if kind in ("auto", "mlx"):
-        return mx.default_device() if not index else mx.Device(mx.gpu, index)
-    available = mx.metal.is_available() if kind in ("mps", "metal") else mx.is_available(mx.gpu)
-    if not available:
-        raise BackendError(
-            f"MLX finds no device {name!r} here. Use --device cpu, or on Linux with an NVIDIA GPU: "
-            "pip install 'whisperx-mlx[cuda13]' (or [cuda12])."
-        )
-    return mx.Device(mx.gpu, int(number) if number else index)
 
 
 def has_gpu() -> bool:

@@ -99,6 +99,7 @@ _OPENERS: dict[str, Callable[[Path], Weights]] = {
     ".safetensors": lambda path: Weights(open_safetensors(path)),
     ".npz": lambda path: Weights(open_npz(path)),
     ".pt": _open_torch,
+    ".pth": _open_torch,
     ".bin": _open_torch,
     ".json": _open_shards,
 }

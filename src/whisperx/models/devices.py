@@ -1,0 +1,26 @@
+"""Which of MLX's devices a name means."""
+
+import mlx.core as mx
+
+from whisperx.errors import BackendError, OptionError
+
+
+def find_device(name: str, index: int = 0) -> mx.Device:
+    """The device called "auto", "cpu", "cuda", "cuda:1", "mps", "metal", "mlx" or "gpu".
+
+    Raises OptionError for another name, BackendError for a GPU that MLX cannot use here.
+    """
+    kind, _, number = name.lower().partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps", "metal", "mlx", "gpu") or not (number or "0").isdecimal():
+        raise OptionError(f"Unknown device: {name}; expected auto, cpu, cuda, cuda:N, mps or mlx.")
+    if kind == "cpu":
+        return mx.Device(mx.cpu)
+    if kind in ("auto", "mlx"):
+        return mx.default_device() if not index else mx.Device(mx.gpu, index)
+    available = mx.metal.is_available() if kind in ("mps", "metal") else mx.is_available(mx.gpu)
+    if not available:
+        raise BackendError(
+            f"MLX finds no device {name!r} here. Use --device cpu, or on Linux with an NVIDIA GPU: "
+            "pip install 'whisperx-mlx[cuda13]' (or [cuda12])."
+        )
+    return mx.Device(mx.gpu, int(number) if number else index)
