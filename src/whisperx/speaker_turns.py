@@ -51,7 +51,7 @@ class DiarizeSettings:
     max_embedded_seconds: float = 2.5  # of a voice in a window that its vector is made of
     min_clustered_seconds: float = 0.6  # a voice that is alone for less does not decide who there is
     max_distance: float = 0.65  # between two speakers, 1 - cosine: less finds more speakers
-    min_speaker_seconds: float = 2.0  # who is heard alone for less is taken for another speaker, unless asked for
+    min_speaker_seconds: float = 3.0  # who is heard alone for less is taken for another speaker, unless asked for
     min_pause_seconds: float = 0.3  # a shorter one does not end a turn
     min_turn_seconds: float = 0.1  # a shorter one is dropped
 
@@ -147,13 +147,11 @@ def diarize(
         on_windows=lambda done, total: report(50 * done / total),
     )  # (n_windows, n_frames, n_local)
     voices = find_voices(scores, geometry, audio, encoder, settings, lambda share: report(50 + 49 * share))
-    speakers = _speakers_of_voices(voices, fewest, most, settings)
-    activity = _activity(scores, geometry, len(audio), voices, speakers, fewest, settings)
-    turns, order = _turns(activity, len(audio), settings)
-    if len(order) < fewest:
-        logger.warning("Only %d of %d speakers could be told apart in this recording", len(order), fewest)
+    found = turns_of_voices(voices, scores, geometry, len(audio), fewest, most, settings)
+    if len(found.embeddings) < fewest:
+        logger.warning("Only %d of %d speakers could be told apart in this recording", len(found.embeddings), fewest)
     report(100)
-    return Diarization(turns, {f"SPEAKER_{i:02d}": _as_floats(speakers.vectors[k]) for i, k in enumerate(order)})
+    return found
 
 
 def speaker_limits(
@@ -251,6 +249,30 @@ class Speakers:
 
     vectors: FloatArray  # (n_speakers, n_dimensions), of length 1
     of_voices: Indices  # for each voice its speaker; -1: nobody's
+    closest: Indices  # for each speaker the voice that is most like it
+
+
+def turns_of_voices(
+    voices: Voices,
+    scores: npt.NDArray[np.float32],
+    geometry: Geometry,
+    n_samples: int,
+    fewest: int,
+    most: int | None,
+    settings: DiarizeSettings,
+) -> Diarization:
+    """Voices -> turns of at least `fewest` and at most `most` speakers, in a recording of `n_samples`."""
+    speakers = _speakers_of_voices(voices, fewest, most, settings)
+    activity = _activity(scores, geometry, n_samples, voices, speakers, settings)
+    turns, order = _turns(activity, n_samples, settings)
+    if len(order) < min(fewest, len(speakers.vectors)):
+        # Asked for, and found, but always outvoted by others in the windows around.
+        for speaker in set(range(len(speakers.vectors))) - set(order):
+            window, local = (int(which[speakers.closest[speaker]]) for which in (voices.windows, voices.locals))
+            heard = np.flatnonzero(scores[window, :, local] >= settings.onset) + geometry.first_frame(window)
+            activity[heard[heard < len(activity)], speaker] = True
+        turns, order = _turns(activity, n_samples, settings)
+    return Diarization(turns, {f"SPEAKER_{i:02d}": _as_floats(speakers.vectors[k]) for i, k in enumerate(order)})
 
 
 def _speakers_of_voices(voices: Voices, fewest: int, most: int | None, settings: DiarizeSettings) -> Speakers:
@@ -258,7 +280,8 @@ def _speakers_of_voices(voices: Voices, fewest: int, most: int | None, settings:
     if not is_finite.any():
         # Somebody speaks, but nothing can be said about the voice: one speaker.
         n_speakers = min(len(voices.windows), 1)
-        return Speakers(np.zeros((n_speakers, voices.vectors.shape[1])), np.zeros(len(voices.windows), np.int64))
+        everything = np.zeros(len(voices.windows), np.int64)
+        return Speakers(np.zeros((n_speakers, voices.vectors.shape[1])), everything, everything[:n_speakers])
     usable = np.flatnonzero(is_finite & (voices.seconds > 0))
     if len(usable) < fewest:
         usable = np.flatnonzero(is_finite)
@@ -280,7 +303,7 @@ def _speakers_of_voices(voices: Voices, fewest: int, most: int | None, settings:
     for start, stop in pairwise(borders.tolist()):
         of_voices[start:stop] = _match(similarity[start:stop])
     of_voices[~is_finite] = -1
-    return Speakers(means, of_voices)
+    return Speakers(means, of_voices, similarity.argmax(axis=0))
 
 
 def _match(similarity: FloatArray) -> Indices:
@@ -303,7 +326,6 @@ def _activity(
     n_samples: int,
     voices: Voices,
     speakers: Speakers,
-    fewest: int,
     settings: DiarizeSettings,
 ) -> BoolArray:
     """When each speaker is active: bool `(n_total_frames, n_speakers)`."""
