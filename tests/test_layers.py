@@ -19,19 +19,20 @@ ROWS: list[tuple[set[str], set[str]]] = [
     ({"schema"}, {"numpy"}),
     ({"audio"}, {"numpy", "av"}),
     (
-        {"tokenizer", "hub", "checkpoints", "chunks", "clustering"},
+        {"tokenizer", "hub", "checkpoints", "chunks", "clustering", "vbx"},
         {"numpy", "tiktoken", "tokenizers", "huggingface_hub", "safetensors"},
     ),
     ({"models"}, {"numpy", "mlx"}),
     ({"subtitles"}, set()),
     ({"speaker_turns", "word_speakers"}, {"numpy"}),
+    ({"community"}, {"numpy"}),
     ({"vads", "backends", "alignment", "diarize"}, {"numpy"}),
     ({"writers", "transcripts"}, {"pysubs2"}),
     ({"asr"}, {"numpy"}),
     ({"transcribe"}, set()),  # runs what asr loads
     ({"report"}, set()),
     ({"screen", "arguments"}, {"rich"}),
-    ({"cli", "convert", "serve", "jobs", "utils", "types", "SubtitlesProcessor", "conjunctions"}, set()),
+    ({"cli", "convert", "serve", "jobs", "utils", "types", "vad", "SubtitlesProcessor", "conjunctions"}, set()),
     ({"__main__", "__init__"}, set()),
 ]
 ENGINES = {
