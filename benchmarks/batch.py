@@ -77,7 +77,10 @@ def main() -> None:
     seconds = len(audio) / SAMPLE_RATE
     # One try for each chunk: how many need another depends on the recordings.
     pipeline = load_model(
-        args.model, device=args.device, asr_options={"beam_size": args.beam_size, "temperatures": 0.0}
+        args.model,
+        device=args.device,
+        asr_options={"beam_size": args.beam_size, "temperatures": 0.0},
+        backend="mlx",
     )
     print(f"{len(files)} recordings, {seconds:.0f} s, model {args.model}, {platform.platform()}, {versions()}")
 

@@ -51,7 +51,9 @@ def first_seconds(files: list[Path], seconds: float) -> list[Path]:
 
 def measure(folder: Path, files: list[Path], references: Path, device: str) -> dict[str, object]:
     start = perf_counter()
-    pipeline = load_model(folder, device=device, asr_options={"beam_size": 1, "temperatures": 0.0}, threads=0)
+    pipeline = load_model(
+        folder, device=device, asr_options={"beam_size": 1, "temperatures": 0.0}, threads=0, backend="mlx"
+    )
     load_seconds = perf_counter() - start
     audio = joined(files)
     timed(pipeline, audio[: 40 * SAMPLE_RATE], 8)

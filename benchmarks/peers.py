@@ -228,7 +228,7 @@ def start(peer: Peer, model: Path, audio: Path, work: Path, beam_size: int) -> R
         kind = peer.model
         path = model if kind == "ctranslate2" else write_model(kind, model, work)
         if kind == "ctranslate2":
-            from whisperx.backends.ctranslate2 import converted
+            from whisperx.backends.ctranslate2_models import converted
 
             path = converted(model)
         return Running(peer, python, path, audio, beam_size)

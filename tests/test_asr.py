@@ -188,7 +188,7 @@ def test_an_english_model_refuses_to_translate_before_any_speech_is_heard():
 
 def test_the_pipeline_says_where_it_computes(tmp_path):
     assert load(Echo()).device == "toy"
-    assert load_model(write_talker(tmp_path), "cpu").device.startswith("cpu, ")
+    assert load_model(write_talker(tmp_path), "cpu", backend="mlx").device.startswith("cpu, ")
 
 
 def test_a_recording_without_speech_has_no_segments_but_a_language(caplog):

@@ -71,13 +71,13 @@ def test_no_chunks_are_no_results(backend):
 
 @pytest.mark.parametrize("samples", [0, 160, 16000])
 def test_a_recording_without_speech_has_no_segments(talker, samples):
-    pipeline = whisperx.load_model(talker, device="cpu", language="en", asr_options={"beam_size": 1})
+    pipeline = whisperx.load_model(talker, device="cpu", language="en", asr_options={"beam_size": 1}, backend="mlx")
     assert pipeline.transcribe(np.zeros(samples, np.float32))["segments"] == []
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_numbers_that_are_no_sound_are_refused(talker, value):
-    pipeline = whisperx.load_model(talker, device="cpu", language="en")
+    pipeline = whisperx.load_model(talker, device="cpu", language="en", backend="mlx")
     audio = np.zeros(16000, np.float32)
     audio[5] = value
     with pytest.raises(AudioError, match="not finite"):
@@ -103,4 +103,4 @@ def test_a_tensor_that_is_missing_or_misshapen_is_named(tmp_path, change, messag
     change(arrays)
     save_file(arrays, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match=message):
-        whisperx.load_model(tmp_path, device="cpu")
+        whisperx.load_model(tmp_path, device="cpu", backend="mlx")

@@ -12,7 +12,7 @@ from whisperx.cli import main
 
 BATCH_SIZES = (1, 2, 3, 5, 8, 16)
 HIGHEST_ERROR_RATE = 0.5
-FAST = ["--verbose", "False", "--beam_size", "1", "--temperature_increment_on_fallback", "None"]
+FAST = ["--backend", "mlx", "--verbose", "False", "--beam_size", "1", "--temperature_increment_on_fallback", "None"]
 
 
 def words(text: str) -> list[str]:

@@ -61,8 +61,8 @@ def folder(tmp_path):
 
 
 def test_two_pipelines_share_a_model_and_nothing_else(talker):
-    first = load_model(talker, language="en", asr_options={"temperatures": 0.0})
-    second = load_model(talker)
+    first = load_model(talker, language="en", asr_options={"temperatures": 0.0}, backend="mlx")
+    second = load_model(talker, backend="mlx")
     assert first.model is second.model
     assert first.options != second.options
     assert (first.preset_language, second.preset_language) == ("en", None)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from whisperx.backends.ctranslate2_models import is_ctranslate2_model
+from whisperx.backends.model_files import fingerprint
 from whisperx.errors import BackendError, OptionError
 from whisperx.schema import Backend
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 BACKENDS = ("auto", "mlx", "ctranslate2")
 MAX_LOADED = 2  # kept after use: the newest, and the one before for whoever goes back and forth
-
-_MODEL_FILES = (".json", ".safetensors", ".npz", ".bin", ".pt")
 
 _loaded: dict[tuple[object, ...], Backend] = {}  # in the order in which they were asked for last
 _lock = threading.Lock()
@@ -50,7 +49,7 @@ def load_backend(
     if name == "auto":
         name = choose_backend(model, device=device, compute_type=compute_type)
     load = _load_mlx if name == "mlx" else _load_ctranslate2
-    key = (name, *_fingerprint(model), device, device_index, compute_type, threads if name == "ctranslate2" else None)
+    key = (name, *fingerprint(model), device, device_index, compute_type, threads if name == "ctranslate2" else None)
     with _lock:  # held while loading: whoever asks for the same model meanwhile gets this one
         backend = _loaded.pop(key, None)
         if backend is None:
@@ -107,7 +106,6 @@ def _load_ctranslate2(model: Path, device: str, device_index: int, compute_type:
         ) from error
     return CTranslate2Backend(
         model,
-        fingerprint=_fingerprint(model),
         device=device,
         device_index=device_index,
         compute_type=compute_type,
@@ -122,11 +120,3 @@ def release_models() -> None:
     gc.collect()
     if "whisperx.backends.mlx" in sys.modules:
         sys.modules["whisperx.backends.mlx"].free_unused_memory()
-
-
-def _fingerprint(model: Path) -> tuple[object, ...]:
-    """What changes when the files of a model do: their names, sizes and times."""
-    folder = model if model.is_dir() else model.parent
-    files = sorted(path for path in folder.iterdir() if path.suffix in _MODEL_FILES)
-    stats = [(path.name, path.stat()) for path in files]
-    return (model.resolve(), *((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats))

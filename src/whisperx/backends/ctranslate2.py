@@ -43,7 +43,6 @@ class CTranslate2Backend:
         self,
         model: Path,
         *,
-        fingerprint: object,
         device: str = "auto",
         device_index: int = 0,
         compute_type: str = "default",
@@ -51,11 +50,10 @@ class CTranslate2Backend:
     ) -> None:
         """
         model : folder or weights file; what is not CTranslate2's own is converted once, see `ctranslate2_models`
-        fingerprint : what changes when the files of the model do
         threads : of the CPU; 0: four, as CTranslate2 chooses
         """
         kind, index = find_device(device, device_index)
-        folder = model_folder(model, fingerprint)
+        folder = model_folder(model)
         self.tokenizer: Tokenizer = folder.tokenizer
         self._n_text_ctx = folder.n_text_ctx
         self._bytes_of_weights = (folder.path / "model.bin").stat().st_size

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from whisperx.backends.model_files import fingerprint
 from whisperx.checkpoints import Checkpoint, load_checkpoint
 from whisperx.checkpoints.tensors import Array
+from whisperx.checkpoints.weights import read_json
 from whisperx.checkpoints.whisper import dequantize, sinusoids
 from whisperx.errors import BackendError, CheckpointError
 from whisperx.tokenizer import Tokenizer, read_tokenizer
@@ -47,25 +49,35 @@ def is_ctranslate2_model(path: Path) -> bool:
     return (path / "model.bin").is_file() if path.is_dir() else path.name == "model.bin"
 
 
-def model_folder(model: Path, fingerprint: object) -> ModelFolder:
-    """The folder of a model for CTranslate2, converted first where it must be.
-
-    model : folder or weights file
-    fingerprint : what changes when the files of the model do
+def model_folder(model: Path) -> ModelFolder:
+    """A model, a folder or weights file, for CTranslate2, converted first where it must be.
 
     Raises CheckpointError for files that make no model, BackendError where a converted one cannot be kept.
     """
+    folder = converted(model)
+    settings = (folder / name for name in ("config.json", _SIZES_FILE))
+    config, sizes = (read_json(path) if path.is_file() else {} for path in settings)
+    generation_config = {
+        "suppress_tokens": config.get("suppress_ids"),
+        "begin_suppress_tokens": config.get("suppress_ids_begin"),
+    }
+    tokenizer = read_tokenizer(folder, _n_tokens(folder), generation_config)
+    return ModelFolder(folder, tokenizer, sizes.get("n_text_ctx", N_TEXT_CTX))
+
+
+def converted(model: Path) -> Path:
+    """The folder of a model in the format of CTranslate2: its own, or one in the cache.
+
+    Raises as `model_folder`.
+    """
     if is_ctranslate2_model(model):
-        folder = model if model.is_dir() else model.parent
-        return ModelFolder(folder, read_tokenizer(folder, _n_tokens(folder)), N_TEXT_CTX)
+        return model if model.is_dir() else model.parent
     name = model.name if model.is_dir() else model.stem
-    digest = hashlib.sha256(repr((_LAYOUT, fingerprint)).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(repr((_LAYOUT, fingerprint(model))).encode()).hexdigest()[:16]
     folder = cache_folder() / f"{name}-{digest}"
-    if not (folder / _SIZES_FILE).is_file():
+    if not folder.is_dir():
         _convert(model, folder)
-    sizes = json.loads((folder / _SIZES_FILE).read_text("utf-8"))
-    tokenizer = read_tokenizer(model if model.is_dir() else model.parent, sizes["n_vocab"])
-    return ModelFolder(folder, tokenizer, sizes["n_text_ctx"])
+    return folder
 
 
 def cache_folder() -> Path:
@@ -84,15 +96,18 @@ def _n_tokens(folder: Path) -> int:
 
 def _convert(model: Path, folder: Path) -> None:
     checkpoint = load_checkpoint(model)
-    tokenizer = read_tokenizer(model if model.is_dir() else model.parent, checkpoint.dims.n_vocab)
+    beside = model if model.is_dir() else model.parent
+    tokenizer = read_tokenizer(beside, checkpoint.dims.n_vocab, checkpoint.generation_config)
     spec = _spec(checkpoint, tokenizer)
     logger.info("converting %s for CTranslate2, into %s", model, folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _replacing_folder(folder) as new:
             spec.save(str(new))
-            sizes = {"n_vocab": checkpoint.dims.n_vocab, "n_text_ctx": checkpoint.dims.n_text_ctx}
-            (new / _SIZES_FILE).write_text(json.dumps(sizes), "utf-8")
+            (new / _SIZES_FILE).write_text(json.dumps({"n_text_ctx": checkpoint.dims.n_text_ctx}), "utf-8")
+            for name in ("tokenizer.json", "preprocessor_config.json"):  # with which other programs read it, too
+                if (beside / name).is_file():
+                    shutil.copy(beside / name, new)
     except OSError as error:
         raise BackendError(
             f"The model cannot be converted for CTranslate2 into {folder.parent} ({error.strerror}). Set "
@@ -136,8 +151,8 @@ def _spec(checkpoint: Checkpoint, tokenizer: Tokenizer) -> "WhisperSpec":
         for i, layer in enumerate(layers):
             _fill_layer(layer, f"{part}.blocks.{i}", weights, listens=part == "decoder")
     spec.register_vocabulary(_vocabulary(tokenizer, dims.n_vocab))
-    spec.config.suppress_ids = list(tokenizer.non_speech_tokens)
-    spec.config.suppress_ids_begin = [*tokenizer.encode(" "), tokenizer.eot]
+    spec.config.suppress_ids = sorted({*tokenizer.non_speech_tokens, *tokenizer.suppressed})
+    spec.config.suppress_ids_begin = sorted({*tokenizer.encode(" "), tokenizer.eot, *tokenizer.suppressed_first})
     spec.config.lang_ids = sorted(tokenizer.language_tokens.values())
     spec.config.alignment_heads = checkpoint.alignment_heads.tolist()
     spec.validate()
