@@ -304,10 +304,14 @@ def test_words_become_cues(case: str) -> None:
     assert list(WriteVTT().iterate_result(TIMED, options)) == expected
 
 
-def test_words_of_chinese_and_japanese_are_joined_without_spaces() -> None:
-    talk = [segment(0, 1, words("你 好", (0, 0.5), (0.5, 1)))]
-    for language, text in (("zh", "你好"), ("ja", "你好"), ("yue", "你 好")):
-        cues = list(WriteSRT().iterate_result({"segments": talk, "language": language}))
+@pytest.mark.parametrize(
+    ("language", "joined", "joined_by_whisperx"),
+    [("zh", "你好", "你好"), ("ja", "你好", "你好"), ("yue", "你好", "你 好"), ("ko", "你 好", "你 好")],
+)
+def test_words_of_languages_without_spaces_are_joined(language: str, joined: str, joined_by_whisperx: str) -> None:
+    talk = {"segments": [segment(0, 1, words("你 好", (0, 0.5), (0.5, 1)))], "language": language}
+    for options, text in (({}, joined), ({"compat": True}, joined_by_whisperx)):
+        cues = list(WriteSRT().iterate_result(talk, options))
         assert cues == [("00:00:00,000", "00:00:01,000", text)]
 
 

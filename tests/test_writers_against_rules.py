@@ -165,9 +165,10 @@ def random_cases() -> list[tuple[dict[str, Any], SubtitleOptions]]:
 
 
 def loses_something(result: dict[str, Any]) -> bool:
-    """Whether WhisperX would lose text of this result, or break the file."""
+    """Whether WhisperX would lose text of this result, break the file, or put blanks between characters."""
     return (
-        any(segment.get("words") == [] for segment in result["segments"])
+        result["language"] == "th"
+        or any(segment.get("words") == [] for segment in result["segments"])
         or "-->" in str(result.get("word_segments"))
         or "nan" in str(result)
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypedDict
 
 from whisperx.subtitles.languages import LANGUAGES_WITHOUT_SPACES
+from whisperx.tokenizer import UNSPACED_LANGUAGES
 
 Result: TypeAlias = Mapping[str, Any]  # schema.TranscriptionResult, perhaps with words and speakers
 Entry: TypeAlias = Mapping[str, Any]  # a segment of it, or a word
@@ -57,8 +58,9 @@ def whisperx_cues(result: Result, options: SubtitleOptions | None = None) -> Ite
     if not segments or "words" not in segments[0]:
         yield from map(_cue_of_segment, segments)
         return
-    joiner = "" if result.get("language") in LANGUAGES_WITHOUT_SPACES else " "
     compat = options.get("compat", False)
+    unspaced = LANGUAGES_WITHOUT_SPACES if compat else UNSPACED_LANGUAGES
+    joiner = "" if result.get("language") in unspaced else " "
     groups = _groups_of_words(segments, options.get("max_line_width"), options.get("max_line_count"), compat)
     for group in groups:
         if options.get("highlight_words") and group.is_timed:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from whisperx.subtitles import cues
-from whisperx.subtitles.languages import LANGUAGES_WITHOUT_SPACES, get_comma, get_conjunctions
+from whisperx.subtitles.languages import get_comma, get_conjunctions
+from whisperx.tokenizer import UNSPACED_LANGUAGES
 
 Fragment: TypeAlias = dict[str, Any]  # start, end, text
 
@@ -157,7 +158,7 @@ class SubtitlesProcessor:
 
     @property
     def _joiner(self) -> str:
-        return "" if self.lang in LANGUAGES_WITHOUT_SPACES else " "
+        return "" if self.lang in UNSPACED_LANGUAGES else " "
 
     @staticmethod
     def _texts(segment: dict[str, Any]) -> list[str]:

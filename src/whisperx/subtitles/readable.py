@@ -17,12 +17,12 @@ from whisperx.subtitles.cues import Cue, Entry, Result, without_arrow
 from whisperx.subtitles.languages import (
     CLAUSE_ENDS,
     CLOSING,
-    LANGUAGES_WITHOUT_SPACES,
     SENTENCE_ENDS,
     get_conjunctions,
     get_leading_words,
     get_prepositions,
 )
+from whisperx.tokenizer import UNSPACED_LANGUAGES
 
 MAX_LINES = 2
 
@@ -186,7 +186,7 @@ def _tokens(segments: Sequence[Entry], language: str, style: Style) -> list[_Tok
         spread = _with_times(words, max(0, _ms(segment["start"])), max(0, _ms(segment["end"])))
         for text, start, end, speaker in spread:
             now = max(now, start)
-            token = _Token(text, now, max(now, end), "" if language in LANGUAGES_WITHOUT_SPACES else " ", speaker)
+            token = _Token(text, now, max(now, end), "" if language in UNSPACED_LANGUAGES else " ", speaker)
             tokens += _in_pieces(token, style.line_width)
     return tokens
 
