@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from whisperx.models.segmentation import read_checkpoint
+from whisperx.checkpoints.pyannote import read_checkpoint
 
 TARGET = Path(__file__).parents[1] / "src" / "whisperx" / "assets" / "pyannote_segmentation.safetensors"
 CONSTANTS = ("filterbank.window_", "filterbank.n_")  # the same in every such network

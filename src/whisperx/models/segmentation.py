@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from whisperx.audio import SAMPLE_RATE
-from whisperx.checkpoints.pytorch import LIGHTNING_OBJECTS, Opaque, load_torch
-from whisperx.checkpoints.tensors import Tensor, open_safetensors
+from whisperx.checkpoints.pyannote import read_checkpoint
+from whisperx.checkpoints.tensors import open_safetensors
 from whisperx.errors import CheckpointError
 from whisperx.schema import Audio
 
@@ -221,19 +221,6 @@ def load_segmentation(path: Path) -> Segmentation:
         return Segmentation(tensors, window_seconds=float(specifications["duration"]), max_active=max_active)
     except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: not a segmentation network of pyannote.audio: {error}") from error
-
-
-def read_checkpoint(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
-    """Tensors and specifications in a checkpoint of pyannote.audio. Raises CheckpointError for another file."""
-    root = load_torch(path, opaque=LIGHTNING_OBJECTS)
-    try:
-        specifications = root["pyannote.audio"]["specifications"]
-        tensors = {name: value.read() for name, value in root["state_dict"].items() if isinstance(value, Tensor)}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path}: not a checkpoint of pyannote.audio: {error}") from error
-    if not isinstance(specifications, Opaque) or not isinstance(specifications.state, dict):
-        raise CheckpointError(f"{path}: a checkpoint of pyannote.audio, but without specifications")
-    return tensors, specifications.state
 
 
 def overlap_add(scores: FloatArray, geometry: Geometry, n_samples: int, *, hamming: bool = True) -> FloatArray:

@@ -36,23 +36,24 @@ _CHANNELS = 32  # of the two-dimensional convolutions
 _BANDS_AT_ONCE = 2  # output bands of such a convolution that one matrix product gives; more would be mostly zeros
 
 
-def fbank(audio: Audio) -> FloatArray:
+def fbank(audio: Audio, *, window: FloatArray | None = None) -> FloatArray:
     """Log energies in 80 mel bands as Kaldi computes them: float32 `(n_frames, 80)`, frame i of samples 160 i to
     160 i + 400.
 
     audio : float32 `(n_samples,)` at 16 kHz; fewer than 400 samples make no frame
+    window : float32 `(400,)`; Povey's if None
 
-    Each frame loses its mean, is sharpened (0.97) and windowed (Povey's); bands are triangles on the mel scale of HTK
+    Each frame loses its mean, is sharpened (0.97) and windowed; bands are triangles on the mel scale of HTK
     from 20 Hz up. There is no noise added.
     """
     if len(audio) < N_FFT:
         return np.empty((0, N_MELS), np.float32)
-    window, filters = _povey_window(), _mel_filters()
+    filters = _mel_filters()
     frames = np.lib.stride_tricks.sliding_window_view(audio, N_FFT)[::HOP_LENGTH]
     frames = frames - frames.mean(axis=1, keepdims=True)
     frames[:, 1:] -= np.float32(0.97) * frames[:, :-1]
     frames[:, 0] *= np.float32(1 - 0.97)
-    spectrum = np.fft.rfft(frames * window, 512)[:, :256]
+    spectrum = np.fft.rfft(frames * (_povey_window() if window is None else window), 512)[:, :256]
     power = spectrum.real**2 + spectrum.imag**2
     return np.log(np.maximum(power @ filters, np.float32(np.finfo(np.float32).eps)))
 
