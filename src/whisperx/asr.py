@@ -29,8 +29,9 @@ from whisperx.schema import (
     TranscriptionResult,
     Vad,
 )
-from whisperx.tokenizer import UNSPACED_LANGUAGES, language_code
-from whisperx.vads import load_vad
+from whisperx.tokenizer import UNSPACED_LANGUAGES, Tokenizer, language_code
+from whisperx.vads import Vad as WhisperXVad
+from whisperx.vads import adapted, load_vad
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class FasterWhisperPipeline:
         self.model = model
         self.vad_model = vad
         self.options = replace(options, suppress_numerals=True) if suppress_numerals else options
-        self.tokenizer = tokenizer
+        self._tokenizer = tokenizer
         self.preset_language = language
         self._vad_params = dict(vad_params)
         self._batch_size = batch_size
@@ -84,6 +85,15 @@ class FasterWhisperPipeline:
     def device(self) -> str:
         """Where the model computes, as "gpu:0"."""
         return self.model.device
+
+    @property
+    def tokenizer(self) -> Any:
+        """Of the model, unless another was given."""
+        return self._tokenizer or self.model.tokenizer
+
+    @tokenizer.setter
+    def tokenizer(self, value: Any) -> None:
+        self._tokenizer = value
 
     def best_batch_size(self, options: DecodingOptions) -> int:
         """How many chunks to decode at a time with these options, as far as memory allows."""
@@ -386,7 +396,7 @@ def load_model(
     compute_type: str = "default",
     asr_options: Mapping[str, Any] | None = None,
     language: str | None = None,
-    vad_model: Vad | None = None,
+    vad_model: Vad | WhisperXVad | None = None,
     vad_method: str = "silero",
     vad_options: Mapping[str, Any] | None = None,
     model: Backend | None = None,
@@ -409,7 +419,7 @@ def load_model(
         one of CTranslate2's names; docs/models.md has what each becomes
     asr_options : fields of `DecodingOptions` by name, but task and language; see `decoding_options`
     language : of all recordings; None: detected for each; "auto-chunk": for each chunk
-    vad_model : any callable audio -> spans, in place of `vad_method`
+    vad_model : any callable audio -> spans, or a `whisperx.vads.Vad`, in place of `vad_method`
     vad_method : "silero", "pyannote" or "none"
     vad_options : "vad_onset", "vad_offset" (probabilities between which speech starts and ends), "chunk_size" (seconds)
     model : an engine that is loaded already
@@ -427,27 +437,67 @@ def load_model(
     vad_settings = _VadOptions(**(vad_options or {}))
     if vad_model is not None:
         logger.info("Use manually assigned vad_model. vad_method is ignored.")
-    vad = vad_model or load_vad(vad_method, onset=vad_settings.vad_onset, offset=vad_settings.vad_offset)
+        vad = adapted(vad_model, onset=vad_settings.vad_onset, offset=vad_settings.vad_offset)
+    else:
+        vad = load_vad(vad_method, onset=vad_settings.vad_onset, offset=vad_settings.vad_offset)
     preset_language = language_code(language) if language and language != LANGUAGE_OF_EACH_CHUNK else language
     if model is None:
-        folder = resolve(
+        model = WhisperModel(
             whisper_arch,
+            device,
+            device_index,
+            compute_type,
+            cpu_threads=threads,
             download_root=download_root,
             local_files_only=local_files_only,
-            token=first_token(use_auth_token, token, hf_token),
-        )
-        model = load_backend(
-            backend,
-            folder,
-            device=str(device),
-            device_index=device_index,
-            compute_type=compute_type,
-            threads=threads,
+            use_auth_token=first_token(use_auth_token, token, hf_token),
+            backend=backend,
         )
     _check_task(options.task, model)
     if not model.is_multilingual and preset_language not in (None, "en", LANGUAGE_OF_EACH_CHUNK):
         logger.warning("%s is an English-only model but received %r; using English instead.", whisper_arch, language)
     return FasterWhisperPipeline(model, vad, asdict(vad_settings), options, language=preset_language)
+
+
+TranscriptionOptions = DecodingOptions  # as faster-whisper and WhisperX call them
+
+
+def WhisperModel(  # noqa: N802 - a class in WhisperX
+    model_size_or_path: str | os.PathLike[str],
+    device: object = "auto",
+    device_index: int = 0,
+    compute_type: str = "default",
+    cpu_threads: int = 0,
+    num_workers: int = 1,
+    download_root: str | None = None,
+    local_files_only: bool = False,
+    use_auth_token: str | bool | None = None,
+    *,
+    backend: str = "auto",
+) -> Backend:
+    """An engine with a model, as faster-whisper's class of this name is made; `load_model(model=...)` takes it.
+
+    num_workers : accepted as in faster-whisper; calls from several threads take turns
+    """
+    folder = resolve(
+        model_size_or_path,
+        download_root=download_root,
+        local_files_only=local_files_only,
+        token=first_token(use_auth_token),
+    )
+    return load_backend(
+        backend,
+        folder,
+        device=str(device),
+        device_index=device_index,
+        compute_type=compute_type,
+        threads=cpu_threads,
+    )
+
+
+def find_numeral_symbol_tokens(tokenizer: Tokenizer) -> list[int]:
+    """The tokens that `suppress_numerals` rules out: those whose text has a digit or one of % $ £."""
+    return list(tokenizer.numeral_tokens)
 
 
 # Options of faster-whisper that nothing here can honour, and the values at which WhisperX leaves them.

@@ -1,14 +1,18 @@
 """pyannote VAD: the speaker segmentation network, asked whether anybody speaks."""
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from whisperx.audio import SAMPLE_RATE
-from whisperx.errors import OptionError
+from whisperx.audio import SAMPLE_RATE, as_samples
+from whisperx.errors import ModelNotFoundError, OptionError
 from whisperx.models.segmentation import FIRST_FRAME_MIDDLE, FRAME_STEP, overlap_add, packaged_segmentation
 from whisperx.schema import Audio, Span
 from whisperx.vads.binarize import Scores, bridge_pauses, drop_short, hysteresis, pad_regions, split_long
+from whisperx.vads.vad import MergedSpeech, Vad
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,8 @@ class Pyannote:
     min_silence_duration_ms: int = 0
     # A shorter span is taken for a noise and dropped.
     min_speech_duration_ms: int = 0
-    # Added before and after each span.
-    speech_pad_ms: int = 0
+    # Added before and after each span, as for Silero; WhisperX adds nothing and leaves three times as much undecoded.
+    speech_pad_ms: int = 400
     # A longer span is cut where the score is lowest in its second half.
     max_speech_duration_s: float = 30.0
     # From one window of 5 s to the next. WhisperX has 0.5, which takes five times as long; docs/vad.md has figures.
@@ -58,6 +62,70 @@ class Pyannote:
         borders = FIRST_FRAME_MIDDLE + FRAME_STEP * np.minimum(frames, len(scores) - 1)
         regions = drop_short(pad_regions(borders, self.speech_pad_ms * SAMPLE_RATE // 1000, n_samples), 1)
         return [Span(start / SAMPLE_RATE, end / SAMPLE_RATE) for start, end in regions.tolist()]
+
+    @staticmethod
+    def preprocess_audio(audio: Audio) -> Audio:
+        """Samples as `load_vad_model`'s network wants them: as they are."""
+        return audio
+
+    @staticmethod
+    def merge_chunks(
+        segments: "SpeechScores", chunk_size: float, onset: float = 0.5, offset: float | None = None
+    ) -> list[MergedSpeech]:
+        """The speech in what `load_vad_model`'s network returns, merged as WhisperX does. No `offset`: `onset`."""
+        return Vad.merge_chunks(Binarize(onset, offset, max_duration=chunk_size)(segments), chunk_size)
+
+
+@dataclass(frozen=True)
+class SpeechScores:
+    """How sure the network is that somebody speaks, and for how many samples that was."""
+
+    scores: Scores
+    n_samples: int
+
+
+class Binarize:
+    """Scores -> spans, with the thresholds of WhisperX: onset, offset (None: as onset), seconds at most of a span."""
+
+    def __init__(self, onset: float = 0.5, offset: float | None = None, *, max_duration: float = 1e6) -> None:
+        self._vad = Pyannote(vad_onset=onset, vad_offset=offset or onset, max_speech_duration_s=max_duration)
+
+    def __call__(self, scores: SpeechScores) -> list[Span]:
+        return self._vad.spans(scores.scores, scores.n_samples)
+
+
+class VoiceActivitySegmentation:
+    """The network alone: `{"waveform": samples or a tensor (1, n), "sample_rate": 16000}` -> `SpeechScores`."""
+
+    def to(self, device: object) -> "VoiceActivitySegmentation":
+        """There because WhisperX's is moved to a device: this one computes on the CPU."""
+        return self
+
+    def __call__(self, audio: Mapping[str, Any]) -> SpeechScores:
+        if audio["sample_rate"] != SAMPLE_RATE:
+            raise OptionError(f"Only {SAMPLE_RATE}Hz sample rate is allowed, not {audio['sample_rate']}.")
+        samples = as_samples(audio["waveform"])
+        return SpeechScores(speech_scores(samples, Pyannote.step_seconds), len(samples))
+
+
+def load_vad_model(
+    device: object = None,
+    vad_onset: float = 0.5,
+    vad_offset: float = 0.363,
+    token: str | bool | None = None,
+    model_fp: str | os.PathLike[str] | None = None,
+    use_auth_token: str | bool | None = None,
+) -> VoiceActivitySegmentation:
+    """pyannote's network as programs written for WhisperX load it; `Pyannote.merge_chunks` reads its scores.
+
+    All arguments are there because WhisperX has them: the network comes with this package, and thresholds are those
+    of `merge_chunks`, there too.
+
+    Raises ModelNotFoundError, a FileNotFoundError, for weights elsewhere.
+    """
+    if model_fp is not None:
+        raise ModelNotFoundError(f"{model_fp}: only the weights that come with this package are used; leave it out.")
+    return VoiceActivitySegmentation()
 
 
 def speech_scores(audio: Audio, step_seconds: float) -> Scores:
