@@ -1,13 +1,19 @@
 """Memory: a batch that does not fit is halved, a long recording costs no more than a short one."""
 
-from dataclasses import replace
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
 
 import mlx.core as mx
 import numpy as np
 import pytest
-from random_whisper import random_speech, write_talker
+from random_whisper import random_arrays, random_speech, write_talker
+from safetensors.numpy import save_file
 
+from whisperx.backends.batch_size import available_memory
 from whisperx.backends.mlx import MlxBackend
+from whisperx.checkpoints import WhisperDimensions
 from whisperx.chunks import pack
 from whisperx.errors import BackendError
 from whisperx.models.whisper.model import KVCache
@@ -146,3 +152,68 @@ def test_memory_does_not_grow_with_the_number_of_chunks(backend, chunks, encoded
         peaks.append(mx.get_peak_memory() - before)
         assert mx.get_active_memory() - before < 1e6
     assert peaks[1] <= 1.01 * peaks[0]
+
+
+def test_a_batch_beyond_the_free_memory_of_a_cpu_is_halved_before_it_is_tried(backend, chunks, monkeypatch, caplog):
+    options = replace(OPTIONS, beam_size=2)
+    expected = decode(backend, chunks, 4, options)
+    asked = room_for(4, monkeypatch, MemoryError())
+    caches = KVCache.allocate(backend.dims, 1, mx.float32, n_beams=2)
+    monkeypatch.setattr(
+        "whisperx.backends.mlx.available_memory", lambda: 2 * sum(array.nbytes for array in caches._arrays())
+    )
+    asked.clear()
+    assert decode(backend, chunks, 4, options) == expected
+    assert asked == [2]
+    assert "Not enough memory to decode 4 chunks at a time: going on with batch_size 2" in caplog.text
+
+
+def test_one_chunk_is_always_tried(backend, chunks, monkeypatch):
+    monkeypatch.setattr("whisperx.backends.mlx.available_memory", lambda: 0)
+    assert len(decode(backend, chunks[:2], 2)) == 2
+
+
+def test_available_memory_is_what_kernel_and_container_leave(tmp_path):
+    proc, cgroup = tmp_path / "proc", tmp_path / "cgroup"
+    assert available_memory(proc, cgroup) == sys.maxsize
+    proc.mkdir()
+    (proc / "meminfo").write_text("MemTotal:       16 kB\nMemAvailable:   12 kB\nHugePages_Total:  0\n")
+    assert available_memory(proc, cgroup) == 12 * 1024
+    cgroup.mkdir()
+    (cgroup / "memory.max").write_text("max\n")
+    assert available_memory(proc, cgroup) == 12 * 1024
+    for name, text in (("max", "9000\n"), ("current", "5000\n"), ("stat", "anon 4000\ninactive_file 700\n")):
+        (cgroup / f"memory.{name}").write_text(text)
+    assert available_memory(proc, cgroup) == 4700
+    assert available_memory() > 0
+
+
+LONG = """
+import json, resource, sys
+from pathlib import Path
+import numpy as np
+from whisperx.asr import load_model
+from whisperx.schema import Span
+
+minutes = int(sys.argv[2])
+audio = np.zeros(minutes * 60 * 16000, np.float32)  # that nobody writes to: pages that are all zero take no memory
+options = {"max_new_tokens": 1, "beam_size": 1, "temperatures": 0.0, "no_speech_threshold": None}
+speech = [Span(60.0 * minute, 60.0 * minute + 30) for minute in range(minutes)]
+pipeline = load_model(sys.argv[1], "cpu", language="en", asr_options=options, vad_model=lambda audio: speech)
+segments = pipeline.transcribe(audio, batch_size=8)["segments"]
+print(json.dumps([len(segments), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
+"""
+SMALL_EARS = WhisperDimensions(80, 1500, 16, 1, 1, 51865, 448, 16, 1, 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux does")
+def test_three_hours_take_no_more_memory_than_ten_minutes_but_for_the_samples(tmp_path):
+    save_file(random_arrays(SMALL_EARS), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(asdict(SMALL_EARS)))
+    (n_short, short), (n_long, long) = (
+        json.loads(subprocess.check_output([sys.executable, "-c", LONG, str(tmp_path), str(minutes)], text=True))
+        for minutes in (10, 180)
+    )
+    assert (n_short, n_long) == (10, 180)
+    # In kB. Two runs alike differ by 30 MB; the samples alone would be 650 MB, the spectrograms of all chunks 160 MB.
+    assert long - short < 100_000

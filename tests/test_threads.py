@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from random_whisper import write_talker
+
+from whisperx.models.blas import blas_in_use
 
 SCRIPT = """
 import sys, threading
@@ -39,3 +42,39 @@ def test_threads_that_decode_at_once_get_what_each_gets_alone_and_the_process_en
         text=True,
     )
     assert (process.stdout, process.stderr, process.returncode) == ("3\n", "", 0)
+
+
+BYTES = """
+import sys, zlib
+from pathlib import Path
+from random_whisper import random_speech
+from test_batch_invariance import decode
+from whisperx.backends.mlx import MlxBackend
+from whisperx.schema import Meter
+import numpy as np
+
+backend = MlxBackend(Path(sys.argv[1]), device="cpu")
+backend.use_threads(int(sys.argv[2]))
+chunk = random_speech(20, 1)
+(result,) = decode(backend, [chunk], 1)
+with backend._on_device():
+    heard = backend._encode(chunk, Meter())
+print(result.tokens, result.avg_logprob, zlib.crc32(b"".join(np.asarray(x).tobytes() for pair in heard for x in pair)))
+"""
+
+
+@pytest.mark.skipif("MKL" not in blas_in_use(), reason="docs/cpu.md says which other BLAS keep the bits")
+def test_results_are_the_same_bytes_with_one_thread_and_with_two(tmp_path):
+    folder = write_talker(tmp_path)
+    outputs = set()
+    for n_threads in ("1", "2"):
+        variables = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), n_threads)
+        process = subprocess.run(
+            [sys.executable, "-c", BYTES, str(folder), n_threads],
+            env=os.environ | variables | {"PYTHONPATH": str(Path(__file__).parent)},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        outputs.add(process.stdout)
+    assert len(outputs) == 1

@@ -1,6 +1,8 @@
-"""The one rule for `--batch_size auto`."""
+"""The one rule for `--batch_size auto`, and how much memory there is."""
 
 import os
+import sys
+from pathlib import Path
 
 # Beyond these, `python -m benchmarks.batch` shows next to nothing gained: a CPU is busy with a tile of rows, a GPU has
 # enough to do.
@@ -23,3 +25,24 @@ def batch_size_for(bytes_per_chunk: int, memory: int, *, is_cpu: bool) -> int:
 def physical_memory() -> int:
     """Bytes of memory of this machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def available_memory(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes that this process may still take before Linux ends one; a huge number where that is not told.
+
+    What the kernel holds available and, in a container, what its limit leaves; files that are kept in memory can go.
+    """
+    free = [sys.maxsize]
+    if (proc / "meminfo").is_file():
+        free.append(1024 * _numbers(proc / "meminfo").get("MemAvailable:", sys.maxsize))
+    limit = (cgroup / "memory.max").read_text() if (cgroup / "memory.max").is_file() else "max"
+    if limit.strip().isdecimal():
+        kept_files = _numbers(cgroup / "memory.stat").get("inactive_file", 0)
+        free.append(int(limit) - int((cgroup / "memory.current").read_text()) + kept_files)
+    return min(free)
+
+
+def _numbers(path: Path) -> dict[str, int]:
+    """First words and second words of the lines of a file that tells one number in each."""
+    words = (line.split() for line in path.read_text().splitlines())
+    return {line[0]: int(line[1]) for line in words if len(line) > 1 and line[1].isdecimal()}

@@ -19,7 +19,7 @@ import mlx.core as mx
 import numpy as np
 
 from whisperx.audio import N_SAMPLES, log_mel_spectrogram, pad_or_trim
-from whisperx.backends.batch_size import batch_size_for, physical_memory
+from whisperx.backends.batch_size import available_memory, batch_size_for, physical_memory
 from whisperx.checkpoints import load_checkpoint
 from whisperx.errors import BackendError, OptionError
 from whisperx.models.blas import blas_in_use, set_blas_threads
@@ -103,11 +103,15 @@ class MlxBackend:
 
     def best_batch_size(self, options: DecodingOptions) -> int:
         is_cpu = self._device == mx.cpu
-        cached_positions = self.dims.n_audio_ctx + max(options.beam_size, options.best_of) * self.dims.n_text_ctx
-        key_and_value = 2 * self.dims.n_text_layer * self.dims.n_text_state * self._model.dtype.size
         device = {} if is_cpu else mx.device_info(self._device)  # Metal and CUDA have names of their own
         memory = int(device.get("memory_size") or device.get("total_memory") or physical_memory())
-        return batch_size_for(cached_positions * key_and_value, memory, is_cpu=is_cpu)
+        bytes_per_chunk = self._bytes_per_chunk(max(options.beam_size, options.best_of))
+        return batch_size_for(bytes_per_chunk, memory, is_cpu=is_cpu)
+
+    def _bytes_per_chunk(self, n_beams: int) -> int:
+        """What the caches of a chunk take."""
+        key_and_value = 2 * self.dims.n_text_layer * self.dims.n_text_state * self._model.dtype.size
+        return (self.dims.n_audio_ctx + n_beams * self.dims.n_text_ctx) * key_and_value
 
     def detect_language(self, audio: Audio) -> tuple[str, float]:
         if not self.is_multilingual:
@@ -131,6 +135,7 @@ class MlxBackend:
         results: dict[int, DecodingResult] = {}
         with self._on_device():
             n_slots = 1 if options.condition_on_previous_text else min(batch_size, len(chunks), self._max_slots)
+            n_slots = self._slots_that_fit(n_slots, options)
             while len(results) < len(chunks):
                 missing = [chunk for chunk in range(len(chunks)) if chunk not in results]
                 try:
@@ -251,6 +256,13 @@ class MlxBackend:
             for section, (first, end) in zip(sections, borders, strict=True)
         ]
 
+    def _slots_that_fit(self, n_slots: int, options: DecodingOptions) -> int:
+        """As many of `n_slots` as memory has room for. A GPU says when it has none; on a CPU the process is killed."""
+        if self._device == mx.cpu:
+            while n_slots > 1 and n_slots * self._bytes_per_chunk(options.beam_size) > available_memory():
+                n_slots = self._halved(n_slots)
+        return n_slots
+
     def _fewer_slots(self, n_slots: int, error: Exception) -> int:
         """How many chunks to decode at a time after running out of memory with `n_slots`; what is done stays done.
 
@@ -263,6 +275,9 @@ class MlxBackend:
                 f"Not enough memory on {self.device} to decode one chunk at a time ({error}). Use a smaller model, or "
                 "on a GPU compute_type int8."
             ) from error
+        return self._halved(n_slots)
+
+    def _halved(self, n_slots: int) -> int:
         self._max_slots = n_slots // 2
         logger.warning(
             "Not enough memory to decode %d chunks at a time: going on with batch_size %d. The results are the same.",
