@@ -66,7 +66,7 @@ def test_small_group_goes_to_the_most_similar_speaker():
 def test_voice_alone_and_no_voice_at_all():
     for n in (0, 1):
         assert Agglomerative()(np.ones((n, 16)), 1, None).tolist() == [0] * n
-        assert VBx(plda())(np.ones((n, 16)), 1, None).tolist() == [[1]] * n
+        assert VBx(plda())(np.ones((n, 16)), 1, None)[0].tolist() == [[1]] * n
 
 
 def test_speakers_vary_by_the_same_in_all_directions_after_the_plda():
@@ -93,7 +93,8 @@ def test_vbx_joins_groups_that_one_speaker_explains():
 @pytest.mark.parametrize(("fewest", "most", "n_speakers"), [(1, None, 3), (1, 2, 2), (5, None, 5), (4, 4, 4)])
 def test_vbx_keeps_to_the_number_of_speakers(fewest, most, n_speakers):
     vectors, speakers = voices([30, 20, 25])
-    shares = VBx(plda())(vectors, fewest, most)
+    shares, is_free = VBx(plda())(vectors, fewest, most)
+    assert is_free == (n_speakers == 3)
     assert shares.shape == (75, n_speakers)
     if n_speakers == 3:
         assert is_same_grouping(shares.argmax(axis=1), speakers)

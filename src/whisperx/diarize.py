@@ -13,9 +13,10 @@ from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 from whisperx.audio import as_samples
+from whisperx.community import load_community_pipeline
 from whisperx.errors import WhisperXError
 from whisperx.schema import Audio, ProgressCallback, Turn
-from whisperx.speaker_turns import Diarization, Diarizer, diarize, load_diarizer
+from whisperx.speaker_turns import Diarization, Diarizer, diarize
 from whisperx.word_speakers import IntervalTree, assign_speakers
 
 if TYPE_CHECKING:
@@ -32,6 +33,22 @@ __all__ = [
     "diarize",
     "load_diarizer",
 ]
+
+
+def load_diarizer(
+    model_name: str | PathLike[str] | None = None,
+    *,
+    token: str | bool | None = None,
+    cache_dir: str | PathLike[str] | None = None,
+    local_files_only: bool = False,
+) -> Diarizer:
+    """The pipeline of that name: None for the one that comes with this package, `diarize`; else one of pyannote's.
+
+    Raises ModelNotFoundError and CheckpointError as `community.load_community_pipeline`.
+    """
+    if model_name is None:
+        return diarize
+    return load_community_pipeline(model_name, token=token, cache_dir=cache_dir, local_files_only=local_files_only)
 
 
 @dataclass

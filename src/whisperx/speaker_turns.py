@@ -12,7 +12,6 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from os import PathLike
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -96,22 +95,6 @@ class Encoder(Protocol):
     """Mel spectrograms `(n_frames, 80)` as `fbank` gives them -> embeddings `(n, n_dimensions)` of length 1."""
 
     def __call__(self, pieces: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]: ...
-
-
-def load_diarizer(
-    model_name: str | PathLike[str] | None = None,
-    *,
-    token: str | bool | None = None,
-    cache_dir: str | PathLike[str] | None = None,
-    local_files_only: bool = False,
-) -> Diarizer:
-    """The pipeline of that name: None for the one that comes with this package, `diarize`.
-
-    Raises OptionError for another one.
-    """
-    if model_name is None:
-        return diarize
-    raise OptionError(f"No diarization model {str(model_name)!r} here: leave it out for the one of this package.")
 
 
 def diarize(
@@ -285,9 +268,12 @@ def _speakers_of_voices(voices: Voices, fewest: int, most: int | None, settings:
     usable = np.flatnonzero(is_finite & (voices.seconds > 0))
     if len(usable) < fewest:
         usable = np.flatnonzero(is_finite)
+    clustered = usable
     if len(usable) > _MAX_CLUSTERED:
-        usable = usable[np.linspace(0, len(usable) - 1, _MAX_CLUSTERED).round().astype(int)]
-    vectors, weights = voices.vectors[usable], np.maximum(voices.seconds[usable], 0.1)
+        clustered = usable[np.linspace(0, len(usable) - 1, _MAX_CLUSTERED).round().astype(int)]
+    # Each stands for the ones left out around it, too.
+    weights = np.maximum(voices.seconds[clustered], 0.1) * (len(usable) / len(clustered))
+    vectors = voices.vectors[clustered]
     labels = cluster(
         vectors,
         weights,

@@ -105,19 +105,21 @@ class VBx:
     n_iterations: int = 20
     smoothing: float = 7.0  # of the groups that it starts from
 
-    def __call__(self, vectors: FloatArray, fewest: int, most: int | None) -> FloatArray:
-        """How much of each voice is whose: float64 `(n, n_speakers)`, rows sum to at most 1.
+    def __call__(self, vectors: FloatArray, fewest: int, most: int | None) -> tuple[FloatArray, bool]:
+        """How much of each voice is whose: float64 `(n, n_speakers)`, rows sum to at most 1; and whether it was free.
 
-        As many speakers as VBx needs; where that is less than `fewest` or more than `most`, so many by k-means.
+        As many speakers as VBx needs. Where that is less than `fewest` or more than `most`, it was not free, and so
+        many are found by k-means, if there are so many voices.
         """
         if len(vectors) < 2:
-            return np.ones((len(vectors), 1))
+            return np.ones((len(vectors), 1)), True
         groups = centroid_linkage(_normed(vectors)).cut(self.max_distance)
         shares = self.responsibilities(self.plda(vectors), groups)
         target = min(max(shares.shape[1], fewest), most or len(vectors), len(vectors))
         if target == shares.shape[1]:
-            return shares
-        return np.eye(target)[k_means(_normed(vectors), target)]
+            return shares, True
+        labels = k_means(_normed(vectors), target)
+        return np.eye(labels.max() + 1)[labels], False
 
     def responsibilities(self, features: FloatArray, groups: Labels) -> FloatArray:
         """`(n, n_speakers)` of those speakers that are needed, from features in the space of the PLDA.
