@@ -3,6 +3,7 @@
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,8 +92,8 @@ def test_weights_that_torchaudio_downloaded_have_its_labels(tmp_path: Path) -> N
     write_torch(file, {as_torchaudio(name): array for name, array in arrays.items()})
 
     (tmp_path / "config.json").write_text(json.dumps({"num_attention_heads": dims.n_head}))
-    for chosen in ({"model_name": str(file)}, {"model_dir": str(tmp_path)}):
-        model, metadata = load_align_model("en", "cpu", **chosen)
+    for name, folder in ((str(file), None), (None, str(tmp_path))):
+        model, metadata = load_align_model("en", "cpu", model_name=name, model_dir=folder)
         assert metadata["type"] == "torchaudio"
         assert metadata["dictionary"] == {label.lower(): i for i, label in enumerate("-" + ENGLISH)}
         (emission,) = model.emissions([noise(8000)], 1)
@@ -128,7 +129,7 @@ def test_sizes_follow_from_the_weights_alone(tmp_path: Path) -> None:
         ({"num_attention_heads": 5}, "5 attention heads"),
     ],
 )
-def test_network_of_another_kind_is_named(tmp_path: Path, settings: dict[str, object], told: str) -> None:
+def test_network_of_another_kind_is_named(tmp_path: Path, settings: dict[str, Any], told: str) -> None:
     folder = write_wav2vec2(tmp_path, SMALL_WAV2VEC2["base"], **settings)
     with pytest.raises(CheckpointError, match=told):
         load_wav2vec2(folder, device="cpu")
