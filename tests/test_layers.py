@@ -32,6 +32,7 @@ ROWS: list[tuple[set[str], set[str]]] = [
     ({"transcribe"}, set()),  # runs what asr loads
     ({"report"}, set()),
     ({"screen", "arguments"}, {"rich"}),
+    ({"models_command", "doctor"}, {"huggingface_hub", "av"}),
     ({"cli", "convert", "serve", "jobs", "utils", "types", "vad", "SubtitlesProcessor", "conjunctions"}, set()),
     ({"__main__", "__init__"}, set()),
 ]
