@@ -1,5 +1,6 @@
 import io
 import math
+import re
 import xml.etree.ElementTree as ET
 from itertools import pairwise
 from pathlib import Path
@@ -243,6 +244,26 @@ def test_broken_rule_is_found(cues: list[Cue], expected: list[tuple[int, str]]) 
 def test_subtitles_in_the_way_of_whisperx_break_rules() -> None:
     result = result_of(spoken("a sentence of many words that goes on and on without any end " * 3))
     assert {broken.rule for broken in lint(list(find_cues(result)), "netflix", "en")} == {"line width", "duration"}
+
+
+def test_example_of_the_page_on_subtitles_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "subtitles.md").read_text("utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(example, {})  # noqa: S102 it is our own
+    assert capsys.readouterr().out == "0 duration 0.5 s\n"
+
+
+def test_page_on_subtitles_has_the_numbers_of_the_styles() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "subtitles.md").read_text("utf-8")
+    for rule, field, unit in (
+        ("characters in a line, spaces", "line_width", 1),
+        ("shown at least", "min_duration", 1000),
+        ("shown at least", "max_duration", 1000),
+        ("stays after the last word", "max_linger", 1000),
+    ):
+        (row,) = (line for line in page.splitlines() if line.startswith(f"| {rule}"))
+        for cell, style in zip(row.split("|")[2:4], STYLES.values(), strict=True):
+            assert f"{getattr(style, field) / unit:g}" in cell
 
 
 # Through the writers
