@@ -1,6 +1,6 @@
 """How much speech does voice detection lose, how much else does it keep, and how fast is it?
 
-    OPENBLAS_NUM_THREADS=1 python benchmarks/vad.py [folder of recordings, ../shared/audio by default]
+    OPENBLAS_NUM_THREADS=1 python benchmarks/vad.py [--method silero | pyannote] [folder, default ../shared/audio]
 
 Recordings with known times: read sentences and monologues with word times, meetings and telephone calls with turns,
 music and noise with no speech at all. Speech is heard as it is and with pink noise, 10 dB below it between 300 and
@@ -13,17 +13,18 @@ music and noise with no speech at all. Speech is heard as it is and with pink no
     noise      share of the recordings without speech inside the spans
 
 The sources (a book chapter, a folder) are sorted by name and dealt out in turn into two halves, so no chapter is in
-both. Settings are chosen by the table of the first half. On the second half the chosen ones stand beside WhisperX's.
+both. Settings are chosen by the table of the first half. On the second half the chosen ones stand beside WhisperX's;
+pyannote's windows are as far apart as ours there, too.
 At the end the processor seconds for an hour of audio, and all figures as a JSON line.
 """
 
+import argparse
 import csv
 import itertools
 import json
 import re
-import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,15 +34,45 @@ from whisperx.audio import SAMPLE_RATE, load_audio
 from whisperx.chunks import pack
 from whisperx.models.silero import load_silero
 from whisperx.schema import Audio, Chunk, Span
-from whisperx.vads import Silero
+from whisperx.vads import Pyannote, Silero
+from whisperx.vads.pyannote import speech_scores
 
-GRID = {
-    "vad_onset": (0.3, 0.5),
-    "min_speech_duration_ms": (0, 100, 250),
-    "min_silence_duration_ms": (100, 160, 300, 500),
-    "speech_pad_ms": (30, 100, 200, 400),
+
+@dataclass(frozen=True)
+class Method:
+    default: Silero | Pyannote
+    whisperx: Silero | Pyannote
+    scores: Callable[[Audio], np.ndarray]
+    grid: Mapping[str, tuple[float, ...]]
+    repeats: int  # of the timing
+
+
+METHODS = {
+    "silero": Method(
+        Silero(),
+        Silero(0.5, None, min_silence_duration_ms=100, min_speech_duration_ms=250, speech_pad_ms=30),
+        lambda audio: load_silero()(audio),
+        {
+            "vad_onset": (0.3, 0.5),
+            "min_speech_duration_ms": (0, 100, 250),
+            "min_silence_duration_ms": (100, 160, 300, 500),
+            "speech_pad_ms": (30, 100, 200, 400),
+        },
+        repeats=20,
+    ),
+    "pyannote": Method(
+        Pyannote(),
+        Pyannote(0.5, 0.363, speech_pad_ms=0),
+        lambda audio: speech_scores(audio, Pyannote().step_seconds),
+        {
+            "vad_onset": (0.3, 0.5, 0.7),
+            "min_speech_duration_ms": (0, 250),
+            "min_silence_duration_ms": (0, 500),
+            "speech_pad_ms": (0, 100, 200, 400),
+        },
+        repeats=3,
+    ),
 }
-WHISPERX = Silero(0.5, None, min_silence_duration_ms=100, min_speech_duration_ms=250, speech_pad_ms=30)
 NOISE_DB = -10
 COLUMNS = ("missed", "lost", "undecoded", "pauses", "noise")
 IN_NOISE_COLUMNS = COLUMNS[:-1]
@@ -171,13 +202,13 @@ class Reference:
     silence: np.ndarray
 
     @classmethod
-    def of(cls, recording: Recording) -> "Reference":
+    def of(cls, recording: Recording, scores: Callable[[Audio], np.ndarray]) -> "Reference":
         n_ticks = round(seconds(recording.audio) * TICKS)
         speech, known = mask(recording.speech, n_ticks), mask(recording.known, n_ticks)
-        return cls(recording, load_silero()(recording.audio), speech & known, known & ~speech)
+        return cls(recording, scores(recording.audio), speech & known, known & ~speech)
 
 
-def measure(vad: Silero, references: list[Reference]) -> dict[str, float]:
+def measure(vad: Silero | Pyannote, references: list[Reference]) -> dict[str, float]:
     """The shares that COLUMNS names, in per cent, over the recordings given; 0 where there is nothing to share."""
     part, whole = dict.fromkeys(COLUMNS, 0), dict.fromkeys(COLUMNS, 0)
     for reference in references:
@@ -201,12 +232,12 @@ def pairs(intervals: Iterable[Span | Chunk]) -> Times:
     return [(interval.start, interval.end) for interval in intervals]
 
 
-def variants() -> Iterator[Silero]:
-    for values in itertools.product(*GRID.values()):
-        yield replace(Silero(), **dict(zip(GRID, values, strict=True)))
+def variants(method: Method) -> Iterator[Silero | Pyannote]:
+    for values in itertools.product(*method.grid.values()):
+        yield replace(method.default, **dict(zip(method.grid, values, strict=True)))
 
 
-def table_row(name: str, vad: Silero, as_recorded: dict[str, float], in_noise: dict[str, float]) -> str:
+def table_row(name: str, vad: Silero | Pyannote, as_recorded: dict[str, float], in_noise: dict[str, float]) -> str:
     lengths = f"{vad.min_speech_duration_ms:6d} {vad.min_silence_duration_ms:7d} {vad.speech_pad_ms:4d}"
     shares = [[as_recorded[column] for column in COLUMNS], [in_noise[column] for column in IN_NOISE_COLUMNS]]
     return f"{name:10s} {vad.vad_onset:5.2f} {lengths}  " + "  ".join(
@@ -214,26 +245,27 @@ def table_row(name: str, vad: Silero, as_recorded: dict[str, float], in_noise: d
     )
 
 
-def seconds_per_hour(recordings: list[Recording]) -> float:
-    """Processor seconds; the best of 20 times two minutes, since other work on the machine only ever adds."""
+def seconds_per_hour(method: Method, recordings: list[Recording]) -> float:
+    """Processor seconds; the best of some times two minutes, since other work on the machine only ever adds."""
     audio = np.concatenate([recording.audio for recording in recordings])[: 120 * SAMPLE_RATE]
-    vad = Silero()
     times = []
-    for _ in range(20):
+    for _ in range(method.repeats):
         start = time.process_time()
-        vad(audio)
+        method.default(audio)
         times.append(time.process_time() - start)
     return 3600 / seconds(audio) * min(times)
 
 
-def main(root: Path) -> None:
+def main(method: Method, root: Path) -> None:
     recordings = [*librispeech(root), *word_alignment(root), *turns(root), *without_speech(root)]
     rng = np.random.default_rng(0)
-    clean = [Reference.of(recording) for recording in recordings]
-    noisy = [Reference.of(in_noise(recording, rng)) for recording in recordings if recording.speech]
+    clean = [Reference.of(recording, method.scores) for recording in recordings]
+    noisy = [Reference.of(in_noise(recording, rng), method.scores) for recording in recordings if recording.speech]
     first_half = set(sorted({recording.source for recording in recordings})[::2])
 
-    def both(vad: Silero, in_first_half: bool, kinds: tuple[str, ...]) -> tuple[dict[str, float], dict[str, float]]:
+    def both(
+        vad: Silero | Pyannote, in_first_half: bool, kinds: tuple[str, ...]
+    ) -> tuple[dict[str, float], dict[str, float]]:
         chosen = [
             [r for r in references if (r.recording.source in first_half) == in_first_half and r.recording.kind in kinds]
             for references in (clean, noisy)
@@ -243,21 +275,25 @@ def main(root: Path) -> None:
     everything = ("words", "turns", "no speech")
     print(f"{len(recordings)} recordings, {sum(seconds(r.audio) for r in recordings):.0f} s")
     print(f"first half: {', '.join(sorted(first_half))}\n\n{HEADER}")
-    for vad in variants():
-        print(table_row("default" if vad == Silero() else "", vad, *both(vad, True, everything)))
+    for vad in variants(method):
+        print(table_row("default" if vad == method.default else "", vad, *both(vad, True, everything)))
 
     figures = {}
     for kinds in (everything, *((kind,) for kind in everything)):
         name = "second half" if kinds == everything else f"its {kinds[0]}"
         print(f"\n{name}\n{HEADER}")
-        for label, vad in (("default", Silero()), ("WhisperX", WHISPERX)):
+        for label, vad in (("default", method.default), ("WhisperX", method.whisperx)):
             as_recorded, with_noise = both(vad, False, kinds)
             print(table_row(label, vad, as_recorded, with_noise))
             figures[f"{label}, {name}"] = {"as recorded": as_recorded, "in noise": with_noise}
-    hour = seconds_per_hour(recordings)
+    hour = seconds_per_hour(method, recordings)
     print(f"\n{hour:.2f} processor seconds for an hour of audio")
     print(json.dumps({"seconds per hour": round(hour, 2), "per cent": figures}))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[2] / "shared" / "audio")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--method", choices=METHODS, default="silero")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).parents[2] / "shared" / "audio")
+    arguments = parser.parse_args()
+    main(METHODS[arguments.method], arguments.folder)

@@ -88,7 +88,7 @@ class Binarize:
     """Scores -> spans, with the thresholds of WhisperX: onset, offset (None: as onset), seconds at most of a span."""
 
     def __init__(self, onset: float = 0.5, offset: float | None = None, *, max_duration: float = 1e6) -> None:
-        self._vad = Pyannote(vad_onset=onset, vad_offset=offset or onset, max_speech_duration_s=max_duration)
+        self._vad = Pyannote(onset, offset or onset, speech_pad_ms=0, max_speech_duration_s=max_duration)
 
     def __call__(self, scores: SpeechScores) -> list[Span]:
         return self._vad.spans(scores.scores, scores.n_samples)
