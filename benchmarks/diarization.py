@@ -1,0 +1,146 @@
+"""How often is it the wrong speaker, how many speakers are found, and how fast?
+
+    python -m benchmarks.diarization [folder of recordings, ../shared/audio by default] [--pipeline NAME]
+
+Recordings with turns written down by people: a telephone call, two excerpts of meetings, a broadcast and a staged
+conversation. Each is diarized twice: told nothing, and told how many speakers there are. The error rates are those of
+`benchmarks/der.py`, in per cent, with the time within 0.25 s of a reference border ("collar") scored or not, and with
+the time in which several speak scored or not; missed, false and wrong (confusion) belong to the first of them.
+Monologues show whether one speaker is found to be one.
+
+The recordings are sorted by name and dealt out in turn into two halves. With --choose, the distance between speakers
+and the least that a speaker speaks are tried out, and the table of the first half says which are best: those are the
+defaults. At the end the speed, and all figures as a JSON line.
+"""
+
+import argparse
+import itertools
+import json
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.der import Errors, score
+from whisperx.audio import SAMPLE_RATE, load_audio
+from whisperx.diarize import Diarizer, load_diarizer
+from whisperx.models.segmentation import packaged_segmentation
+from whisperx.models.speaker_encoder import load_speaker_encoder
+from whisperx.schema import Audio, Turn
+from whisperx.speaker_turns import DiarizeSettings, find_voices, turns_of_voices
+
+DISTANCES = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75)
+LEAST_SECONDS = (1.0, 2.0, 3.0)
+SCORINGS = {
+    "all": {"collar": 0.0},
+    "collar": {"collar": 0.25},
+    "no overlap": {"collar": 0.0, "overlap": False},
+    "neither": {"collar": 0.25, "overlap": False},
+}
+
+
+@dataclass(frozen=True)
+class Recording:
+    name: str
+    audio: Audio
+    turns: list[Turn]
+
+    @property
+    def seconds(self) -> float:
+        return len(self.audio) / SAMPLE_RATE
+
+    @property
+    def n_speakers(self) -> int:
+        return len({turn.speaker for turn in self.turns})
+
+    def errors(self, found: list[Turn], **scoring: float) -> Errors:
+        return score(self.turns, found, (0, self.seconds), **scoring)
+
+
+def recordings(folder: Path) -> Iterator[Recording]:
+    for name in ("ami_pyannote/dev00", "ami_pyannote/tst00", "pyannote_sample"):
+        rows = [line.split() for line in (folder / name).with_suffix(".rttm").read_text().splitlines()]
+        turns = [Turn(float(row[3]), float(row[3]) + float(row[4]), row[7]) for row in rows]
+        audio = load_audio((folder / name).with_suffix(".wav"))
+        uem = (folder / name).with_suffix(".uem")
+        if uem.exists():  # beyond it the reference says nothing
+            (end,) = re.findall(r" (\S+)$", uem.read_text().strip())
+            audio = audio[: round(float(end) * SAMPLE_RATE)]
+        yield Recording(name.replace("pyannote/", ""), audio, turns)
+    tests = json.loads((folder / "falcon_test_data.json").read_text())["tests"]["diarization_tests"]
+    turns = [Turn(turn["start_sec"], turn["end_sec"], str(turn["speaker_tag"])) for turn in tests[0]["segments"]]
+    yield Recording("falcon_test", load_audio(folder / "falcon_test.wav"), turns)
+    rows = [line.split() for line in (folder / "diarizationExample.segments").read_text().splitlines()]
+    turns = [Turn(float(start), float(end), speaker) for start, end, speaker in rows]
+    yield Recording("diarizationExample", load_audio(folder / "diarizationExample.wav"), turns)
+
+
+def choose(half: list[Recording]) -> None:
+    """Print, for each pair of settings, how many recordings of a half have the right number, and the errors."""
+    segmenter, encoder, defaults = packaged_segmentation(), load_speaker_encoder(), DiarizeSettings()
+    geometry = segmenter.geometry(defaults.step_seconds)
+    heard = []
+    for recording in half:
+        scores = segmenter.scores(recording.audio, step_seconds=defaults.step_seconds)
+        voices = find_voices(scores, geometry, recording.audio, encoder, defaults, lambda share: None)
+        heard.append((recording, scores, voices))
+    print(f"first half: {', '.join(recording.name for recording in half)}\ndistance  least  right number  error, %")
+    for distance, least in itertools.product(DISTANCES, LEAST_SECONDS):
+        settings = replace(defaults, max_distance=distance, min_speaker_seconds=least)
+        found = [turns_of_voices(v, s, geometry, len(r.audio), 1, None, settings) for r, s, v in heard]
+        right = sum(len(f.embeddings) == r.n_speakers for f, r in zip(found, half, strict=True))
+        errors = [r.errors(f.turns, collar=0.25) for f, r in zip(found, half, strict=True)]
+        total = sum(errors[1:], errors[0])
+        print(f"{distance:8.2f} {least:6.1f} {right:7d} of {len(half)} {100 * total.rate:9.1f}")
+
+
+def row(name: str, recording: Recording, found: list[Turn]) -> dict[str, float]:
+    errors = recording.errors(found)
+    rates = {scoring: 100 * recording.errors(found, **options).rate for scoring, options in SCORINGS.items()}
+    kinds = {"missed": errors.missed, "false": errors.false_alarm, "wrong": errors.confusion}
+    figures = rates | {kind: 100 * seconds / errors.speech for kind, seconds in kinds.items()}
+    n_found = len({turn.speaker for turn in found})
+    print(f"{name:26s} {n_found:3d} of {recording.n_speakers:2d}  " + " ".join(f"{x:10.1f}" for x in figures.values()))
+    return {"speakers": n_found} | {kind: round(figure, 1) for kind, figure in figures.items()}
+
+
+def measure(diarizer: Diarizer, several: list[Recording]) -> dict[str, dict[str, float]]:
+    print(f"\n{'':26s}  speakers  " + " ".join(f"{name:>10s}" for name in (*SCORINGS, "missed", "false", "wrong")))
+    figures = {}
+    for recording in several:
+        for told in (None, recording.n_speakers):
+            name = recording.name + ("" if told is None else ", told")
+            figures[name] = row(name, recording, diarizer(recording.audio, num_speakers=told).turns)
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", nargs="?", default="../shared/audio", type=Path)
+    parser.add_argument("--pipeline", help="name or folder of a pipeline of pyannote; by default the packaged one")
+    parser.add_argument("--choose", action="store_true", help="try out settings on the first half")
+    arguments = parser.parse_args()
+    several = sorted(recordings(arguments.folder / "diarization"), key=lambda recording: recording.name)
+    if arguments.choose:
+        choose(several[::2])
+    diarizer = load_diarizer(arguments.pipeline)
+    figures = measure(diarizer, several)
+
+    alone = {}
+    for path in sorted((arguments.folder / "word_alignment" / "mfa").glob("*.wav")):
+        alone[path.stem] = len(diarizer(load_audio(path)).embeddings)
+        print(f"{path.stem:26s} {alone[path.stem]:3d} of  1")
+
+    wall, processor = time.perf_counter(), time.process_time()
+    for recording in several:
+        diarizer(recording.audio)
+    wall, processor = time.perf_counter() - wall, time.process_time() - processor
+    seconds = sum(recording.seconds for recording in several)
+    print(f"\n{seconds / wall:.0f} times real time; {3600 * processor / seconds:.0f} processor seconds for an hour")
+    speed = {"times real time": round(seconds / wall, 1), "seconds per hour": round(3600 * processor / seconds)}
+    print(json.dumps({"per cent": figures, "monologues": alone} | speed))
+
+
+if __name__ == "__main__":
+    main()
