@@ -326,6 +326,16 @@ def test_seed_is_said_to_have_no_effect(
     assert "seed has no effect" in caplog.text
 
 
+def test_sampled_text_is_the_same_in_every_run(talker: Path, chunks: list[np.ndarray]) -> None:
+    options = replace(GREEDY, temperatures=(1.0,), best_of=2, max_new_tokens=6)
+    runs = []
+    for _ in range(2):
+        release_models()
+        runs.append([decoded(load_backend("ctranslate2", talker, threads=1), chunks[:1], options) for _ in range(2)])
+    assert runs[0] == runs[1]
+    assert runs[0][0] != runs[0][1], "the random numbers go on"
+
+
 # Which engine
 
 

@@ -33,6 +33,8 @@ COMPUTE_TYPES = (
 
 Features = npt.NDArray[Any]  # (n_chunks, n_frames, n_states): what the encoder makes of the sound
 
+_SEED = 1
+
 logger = logging.getLogger(__name__)
 
 
@@ -57,6 +59,8 @@ class CTranslate2Backend:
         self.tokenizer: Tokenizer = folder.tokenizer
         self._n_text_ctx = folder.n_text_ctx
         self._bytes_of_weights = (folder.path / "model.bin").stat().st_size
+        # Each model's random numbers begin with this, and go on from call to call: the same run gives the same text.
+        ctranslate2.set_random_seed(_SEED)
         try:
             self._model = ctranslate2.models.Whisper(
                 str(folder.path),
@@ -103,7 +107,9 @@ class CTranslate2Backend:
         if batch_size < 1:
             raise OptionError(f"batch_size must be 1 or more, not {batch_size}")
         if max(options.temperatures) > 0 and options.seed != 0:
-            logger.warning("seed has no effect with the ctranslate2 backend: its random numbers have one of their own")
+            logger.warning(
+                "seed has no effect with the ctranslate2 backend: its random numbers begin when the model is loaded"
+            )
         if not chunks:
             return []
         results: dict[int, DecodingResult] = {}
