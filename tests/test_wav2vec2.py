@@ -83,16 +83,19 @@ def as_torchaudio(name: str) -> str:
     return name
 
 
-def test_weights_that_torchaudio_downloaded_have_its_labels(tmp_path: Path) -> None:
+def test_weights_that_torchaudio_downloaded_have_its_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = tmp_path / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     dims = SMALL_WAV2VEC2["base"]
     arrays = random_wav2vec2(dims)
     order = [0, 1, 2, 3, *(LABELS.index(label) for label in ENGLISH)]
     arrays |= {name: arrays[name][order] for name in ("lm_head.weight", "lm_head.bias")}
-    file = tmp_path / "wav2vec2_fairseq_base_ls960_asr_ls960.pth"
+    file = cache / "wav2vec2_fairseq_base_ls960_asr_ls960.pth"
     write_torch(file, {as_torchaudio(name): array for name, array in arrays.items()})
 
-    (tmp_path / "config.json").write_text(json.dumps({"num_attention_heads": dims.n_head}))
-    for name, folder in ((str(file), None), (None, str(tmp_path))):
+    (cache / "config.json").write_text(json.dumps({"num_attention_heads": dims.n_head}))
+    for name, folder in ((str(file), None), (None, str(cache)), (None, None)):
         model, metadata = load_align_model("en", "cpu", model_name=name, model_dir=folder)
         assert metadata["type"] == "torchaudio"
         assert metadata["dictionary"] == {label.lower(): i for i, label in enumerate("-" + ENGLISH)}
@@ -149,7 +152,8 @@ def test_folder_without_vocabulary_is_refused(tmp_path: Path) -> None:
         load_wav2vec2(folder, device="cpu")
 
 
-def test_every_language_of_whisperx_has_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_language_of_whisperx_has_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     asked: list[str] = []
 
     def fetch(repository: str, *_: object, **__: object) -> Path:
@@ -166,14 +170,14 @@ def test_every_language_of_whisperx_has_its_model(monkeypatch: pytest.MonkeyPatc
 
 
 def test_language_without_a_model_says_what_helps() -> None:
-    with pytest.raises(ModelNotFoundError, match="No default align-model for language: th.*attention"):
+    with pytest.raises(ModelNotFoundError, match=r"No default align-model for language: th.*attention"):
         load_align_model("th", "cpu")
 
 
 @pytest.mark.parametrize("name", ["./no-such-folder", "NO_SUCH_BUNDLE", "a/b/c"])
 def test_name_that_is_no_model_is_refused_without_a_request(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "fetch", lambda *_, **__: pytest.fail("asked the network"))
-    with pytest.raises(ModelNotFoundError, match="could not be found.*WAV2VEC2_ASR_BASE_960H"):
+    with pytest.raises(ModelNotFoundError, match=r"could not be found.*WAV2VEC2_ASR_BASE_960H"):
         load_align_model("en", "cpu", model_name=name)
 
 

@@ -1,6 +1,7 @@
 """Which network aligns which language, and how to get it."""
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,8 @@ def load_align_model(
     device : as `whisperx.load_model` takes it, None for "auto"; a CPU, with a warning, where MLX cannot use that GPU
     model_name : a folder or weights file, a name of torchaudio's such as WAV2VEC2_ASR_LARGE_LV60K_960H, or owner/name
         on the Hub; None: the language's own (DEFAULT_ALIGN_MODELS_TORCH, DEFAULT_ALIGN_MODELS_HF)
-    model_dir : where downloads are kept, and where weights that torchaudio has downloaded are looked for
+    model_dir : where downloads are kept, and where weights that torchaudio has downloaded are looked for; None: the
+        caches of the Hub and of torch.hub
     model_cache_only : never download
 
     Returns the network and {"language", "dictionary": label in small letters -> column, "type": "torchaudio" or
@@ -157,8 +159,9 @@ def _find(name: str, bundle: _Bundle | None, model_dir: str | None, cache_only: 
     path = Path(name).expanduser()
     if name not in TORCHAUDIO_MODELS and path.exists():
         return path
-    if bundle is not None and model_dir is not None and (Path(model_dir) / bundle.file).is_file():
-        return Path(model_dir) / bundle.file
+    downloaded = None if bundle is None else _downloaded_by_torchaudio(bundle, model_dir)
+    if downloaded is not None:
+        return downloaded
     try:
         if name not in TORCHAUDIO_MODELS and (name.count("/") != 1 or name.startswith((".", "~", "/"))):
             raise ModelNotFoundError(
@@ -171,6 +174,13 @@ def _find(name: str, bundle: _Bundle | None, model_dir: str | None, cache_only: 
             f'The chosen align_model "{name}" could not be found in huggingface (https://huggingface.co/models) or '
             f"torchaudio (https://docs.pytorch.org/audio/stable/pipelines.html): {error}"
         ) from error
+
+
+def _downloaded_by_torchaudio(bundle: _Bundle, model_dir: str | None) -> Path | None:
+    """The weights where WhisperX leaves them: in `model_dir`, else in the cache of torch.hub."""
+    torch_home = os.environ.get("TORCH_HOME") or os.environ.get("XDG_CACHE_HOME", "~/.cache") + "/torch"
+    folder = Path(model_dir or f"{torch_home}/hub/checkpoints").expanduser()
+    return folder / bundle.file if (folder / bundle.file).is_file() else None
 
 
 def _load(path: Path, device: str, bundle: _Bundle | None) -> tuple[AlignModel, dict[str, int]]:
