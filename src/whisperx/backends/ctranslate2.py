@@ -1,7 +1,7 @@
 """The CTranslate2 engine, WhisperX's own: Whisper on a CPU, also in 8-bit numbers, or on an NVIDIA GPU.
 
 Chunks are decoded in batches that stay together from the first token to the last. The text of a chunk may depend on its
-batch, where scores are as good as equal: here the last bits of a product do depend on how many rows it has.
+batch, where scores are as good as equal: nothing promises that a product's last bits do not depend on its rows.
 """
 
 import logging
