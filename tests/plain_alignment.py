@@ -45,11 +45,13 @@ def path_of(
 
 def spans_of(path: list[tuple[int, int, float]]) -> list[tuple[int, int, float]]:
     """(first frame, frame after the last, mean probability) of each token."""
-    spans = []
-    for token in range(path[-1][0] + 1):
-        frames = [frame for owner, frame, _ in path if owner == token]
-        probabilities = [probability for owner, _, probability in path if owner == token]
-        spans.append((frames[0], frames[-1] + 1, sum(probabilities) / len(probabilities)))
+    spans: list[tuple[int, int, float]] = []
+    probabilities: list[float] = []
+    for i, (token, frame, probability) in enumerate(path):
+        probabilities.append(probability)
+        if i + 1 == len(path) or path[i + 1][0] != token:
+            spans.append((frame + 1 - len(probabilities), frame + 1, sum(probabilities) / len(probabilities)))
+            probabilities = []
     return spans
 
 

@@ -36,24 +36,24 @@ def times(words: list[SingleWordSegment]) -> list[tuple[str, float, float]]:
 def test_words_are_timed_where_they_are_said() -> None:
     model = FakeAligner(timeline_of("hello|world", 50))
     result = aligned(" Hello, world.", model)
-    assert times(result["word_segments"]) == [("Hello,", 1.0, 1.3), ("world.", 1.36, 1.68)]
+    assert times(result["word_segments"]) == [("Hello,", 1.0, 1.3), ("world.", 1.36, 1.7)]
     assert [word["score"] for word in result["word_segments"]] == [0.9, 0.9]
     assert result["segments"] == [
-        {"start": 1.0, "end": 1.68, "text": " Hello, world.", "words": result["word_segments"]}
+        {"start": 1.0, "end": 1.7, "text": " Hello, world.", "words": result["word_segments"]}
     ]
     assert result["word_segments"][0] is result["segments"][0]["words"][0]
 
 
 def test_word_ends_where_its_last_character_ends_and_whisperx_waits_for_the_next_word() -> None:
     silence = timeline_of("one", 50) | timeline_of("|two", 250)
-    assert times(aligned("one two", FakeAligner(silence))["word_segments"])[0] == ("one", 1.0, 1.2)
+    assert times(aligned("one two", FakeAligner(silence))["word_segments"])[0] == ("one", 1.0, 1.22)
     word = aligned("one two", FakeAligner(silence), compat=True)["word_segments"][0]
     assert word["end"] == pytest.approx(5.0, abs=0.02)
 
 
 def test_held_character_is_not_cut() -> None:
     model = FakeAligner({50: "n", 53: "o"} | dict.fromkeys(range(54, 100), "o"))
-    assert times(aligned("no", model)["word_segments"]) == [("no", 1.0, 2.06)]
+    assert times(aligned("no", model)["word_segments"]) == [("no", 1.0, 2.08)]
 
 
 # Text, what is said frame by frame (a character every three frames from second 1 on), and when its words start.
@@ -228,7 +228,7 @@ def test_short_segment_is_padded() -> None:
 def test_segment_that_reaches_beyond_the_recording_is_not_stretched() -> None:
     model = FakeAligner(timeline_of("one|two", 50))
     result = align([segment("one two", 0.0, 100.0)], model, METADATA, ramp(5), "cpu")
-    assert times(result["word_segments"]) == [("one", 1.0, 1.18), ("two", 1.24, 1.44)]
+    assert times(result["word_segments"]) == [("one", 1.0, 1.18), ("two", 1.24, 1.46)]
 
 
 def test_model_is_asked_as_whisperx_asks_only_in_compat_mode() -> None:

@@ -30,7 +30,7 @@ _SHORTEST = 400  # samples that a network hears at least
 _LONGEST = 40 * SAMPLE_RATE  # samples heard as one
 _PIECE = 30 * SAMPLE_RATE  # into which longer ones are cut
 _CONTEXT = 2 * SAMPLE_RATE  # heard before and after a piece, and thrown away
-_FADE = 0.06  # seconds that a character may sound on after its last voiced frame
+_FADE = 0.08  # seconds that a character may sound on after its last voiced frame
 
 
 @dataclass(frozen=True, slots=True)
