@@ -199,7 +199,9 @@ minutes = int(sys.argv[2])
 audio = np.zeros(minutes * 60 * 16000, np.float32)  # that nobody writes to: pages that are all zero take no memory
 options = {"max_new_tokens": 1, "beam_size": 1, "temperatures": 0.0, "no_speech_threshold": None}
 speech = [Span(60.0 * minute, 60.0 * minute + 30) for minute in range(minutes)]
-pipeline = load_model(sys.argv[1], "cpu", language="en", asr_options=options, vad_model=lambda audio: speech)
+pipeline = load_model(
+    sys.argv[1], "cpu", language="en", asr_options=options, vad_model=lambda audio: speech, backend="mlx"
+)
 segments = pipeline.transcribe(audio, batch_size=8)["segments"]
 print(json.dumps([len(segments), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
 """
