@@ -5,8 +5,11 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
+from onnx.numpy_helper import to_array
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
@@ -141,3 +144,44 @@ def test_powerset_network_says_the_likeliest_set(tmp_path: Path):
     assert scores.shape == (4, 589, 3)
     expected = np.array([[speaker in members for speaker in range(3)] for members in sets])[classes]
     assert (scores != expected).mean() < 1e-4  # two classes within rounding of each other
+
+
+def dequantized(path: Path) -> dict[str, np.ndarray]:
+    """PyTorch's tensors from the int8 ONNX file of segmentation-3.0."""
+    stored = {tensor.name: to_array(tensor) for tensor in onnx.load(path).graph.initializer}
+
+    def numbers(name: str) -> np.ndarray:
+        scale, zero = (np.atleast_1d(stored[f"{name}_{kind}"]) for kind in ("scale", "zero_point"))
+        quantized = stored[f"{name}_quantized"].astype(np.float32)
+        shape = (-1,) + (1,) * (quantized.ndim - 1) if len(scale) > 1 else (1,) * quantized.ndim
+        return (quantized - zero.astype(np.float32).reshape(shape)) * scale.reshape(shape)
+
+    tensors = {name: array for name, array in stored.items() if name.startswith(("sincnet.", "linear.", "classifier."))}
+    for n in (1, 2):
+        tensors[f"sincnet.conv1d.{n}.weight"] = numbers(f"sincnet.conv1d.{n}.weight")
+    for name, number in (("linear.0", 915), ("linear.1", 916), ("classifier", 917)):
+        tensors[f"{name}.weight"] = numbers(f"onnx::MatMul_{number}").T
+    i, o, f, g = np.split(np.arange(512), 4)  # ONNX's order of the gates
+    order = np.concatenate([i, f, g, o])  # PyTorch's
+    for layer, number in enumerate((783, 826, 869, 912)):
+        weights = {"ih": numbers(f"onnx::LSTM_{number + 1}"), "hh": numbers(f"onnx::LSTM_{number + 2}")}
+        biases = np.split(stored[f"onnx::LSTM_{number}"], 2, axis=1)
+        for direction, suffix in enumerate((f"l{layer}", f"l{layer}_reverse")):
+            for side, bias in zip(("ih", "hh"), biases, strict=True):
+                tensors[f"lstm.weight_{side}_{suffix}"] = weights[side][direction].T[order]
+                tensors[f"lstm.bias_{side}_{suffix}"] = bias[direction][order]
+    return {name: np.ascontiguousarray(tensor, np.float32) for name, tensor in tensors.items()}
+
+
+def test_segmentation_3_says_what_its_onnx_file_says(shared: Path):
+    """More or less: the file rounds what goes through the network to int8, too."""
+    path = shared / "models" / "pyannote-segmentation-3.0-int8" / "model.int8.onnx"
+    audio = load_audio(shared / "audio" / "diarization" / "pyannote_sample.wav")[8 * SAMPLE_RATE : 18 * SAMPLE_RATE]
+    scores = Segmentation(dequantized(path), window_seconds=10, max_active=2).scores(audio)[0]
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    classes = session.run(None, {"x": audio[None, None]})[0][0].argmax(axis=-1)
+    sets = [c for size in range(3) for c in combinations(range(3), size)]
+    expected = np.array([[speaker in members for speaker in range(3)] for members in sets])[classes]
+    assert len(np.unique(classes)) >= 3, "too few classes to tell anything"
+    assert (scores == expected).all(axis=1).mean() > 0.85
+    assert (scores.any(axis=1) == expected.any(axis=1)).mean() > 0.95
