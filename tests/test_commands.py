@@ -91,10 +91,12 @@ def test_remove_deletes_one_model_alone(run, cache):
         ("align:en", "facebook/wav2vec2-base-960h"),
         ("align:ja", DEFAULT_ALIGN_MODELS_HF["ja"]),
         ("WAV2VEC2_ASR_BASE_960H", "facebook/wav2vec2-base-960h"),
+        ("pyannote/speaker-diarization-community-1", "pyannote/speaker-diarization-community-1"),
+        ("pyannote/speaker-diarization-3.1", "pyannote/segmentation-3.0"),
     ],
 )
 def test_a_name_stands_for_a_repository(name, repository):
-    assert models_command.repository_of(name)[0] == repository
+    assert next(iter(models_command.repositories_of(name))) == repository
 
 
 @pytest.mark.parametrize(("name", "message"), [("huge", "no model 'huge'"), ("align:xx", "No default align-model")])

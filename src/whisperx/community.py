@@ -35,6 +35,12 @@ LEGACY = ("pyannote/speaker-diarization-3.1", "pyannote/speaker-diarization-3.0"
 _NETWORKS = ("segmentation/pytorch_model.bin", "embedding/pytorch_model.bin")
 _PLDA = ("plda/xvec_transform.npz", "plda/plda.npz")
 _CHECKPOINT = Files(("pytorch_model.bin",))
+_COMMUNITY_FILES = {COMMUNITY: Files((*_NETWORKS, *_PLDA))}
+_LEGACY_FILES = {"pyannote/segmentation-3.0": _CHECKPOINT, "pyannote/wespeaker-voxceleb-resnet34-LM": _CHECKPOINT}
+PIPELINES = {
+    COMMUNITY: _COMMUNITY_FILES,
+    **dict.fromkeys(LEGACY, _LEGACY_FILES),
+}  # what each is made of
 _ONSET = 0.5
 _CLEAN_SHARE = 0.2  # of a window that a voice is alone in, for it to decide who there is
 _MIN_CLEAN_FRAMES = 3  # alone for less, a voice is heard in overlap too
@@ -82,15 +88,16 @@ def load_community_pipeline(
         if missing:
             raise ModelNotFoundError(f"{folder} is no diarization pipeline of pyannote: it lacks {', '.join(missing)}")
     elif name == COMMUNITY:
-        folder = download(COMMUNITY, Files((*_NETWORKS, *_PLDA)))
+        folder = download(COMMUNITY, _COMMUNITY_FILES[COMMUNITY])
     elif name not in LEGACY:
         raise ModelNotFoundError(
             f"no diarization pipeline {fspath(name)!r}: expected {COMMUNITY}, {LEGACY[0]}, or a folder with the files "
             "of one; without a name the one in this package is used"
         )
     if name in LEGACY:
-        segmentation = download("pyannote/segmentation-3.0", _CHECKPOINT) / "pytorch_model.bin"
-        embedding = download("pyannote/wespeaker-voxceleb-resnet34-LM", _CHECKPOINT) / "pytorch_model.bin"
+        segmentation, embedding = (
+            download(repository, files) / "pytorch_model.bin" for repository, files in _LEGACY_FILES.items()
+        )
         return CommunityPipeline(load_segmentation(segmentation), load_resnet(embedding), Agglomerative())
     has_plda = all((folder / file).is_file() for file in _PLDA)
     clustering = VBx(_load_plda(*(folder / file for file in _PLDA))) if has_plda else Agglomerative()

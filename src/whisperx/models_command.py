@@ -15,6 +15,7 @@ from whisperx.alignment.loading import (
     DEFAULT_ALIGN_MODELS_TORCH,
     TORCHAUDIO_MODELS,
 )
+from whisperx.community import PIPELINES
 from whisperx.errors import ModelNotFoundError, WhisperXError
 from whisperx.hub import MODELS, WHISPER_FILES, Files, cached, fetch
 
@@ -35,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="whisperx-models",
-        description="Models on this machine. NAME is what --model or --align_model take, or align:de for the alignment "
-        "model of a language.",
+        description="Models on this machine. NAME is what --model, --align_model or --diarize_model take, or align:de "
+        "for the alignment model of a language.",
     )
     parser.add_argument("--model_dir", metavar="DIR", help="folder for downloads; default: the cache of the Hub")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -57,30 +58,34 @@ def _build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def repository_of(name: str) -> tuple[str, Files]:
-    """The repository that a name stands for, and which of its files are used. Raises ModelNotFoundError."""
+def repositories_of(name: str) -> dict[str, Files]:
+    """The repositories that a name stands for, with the files of each that are used. Raises ModelNotFoundError."""
+    if name in PIPELINES:
+        return PIPELINES[name]
     if name.startswith(_ALIGN):
         language = name.removeprefix(_ALIGN)
         name = DEFAULT_ALIGN_MODELS_TORCH.get(language) or DEFAULT_ALIGN_MODELS_HF.get(language) or ""
         if not name:
             raise ModelNotFoundError(f"No default align-model for language: {language}")
     if name in TORCHAUDIO_MODELS or name in DEFAULT_ALIGN_MODELS_HF.values():
-        return _on_the_hub(name), ALIGN_FILES
+        return {_on_the_hub(name): ALIGN_FILES}
     if name in MODELS or re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        return MODELS.get(name, name), WHISPER_FILES
+        return {MODELS.get(name, name): WHISPER_FILES}
     raise ModelNotFoundError(
-        f"no model {name!r}; expected one of {', '.join(MODELS)}, owner/name, align:LANGUAGE, or "
-        f"{', '.join(TORCHAUDIO_MODELS)}"
+        f"no model {name!r}; expected one of {', '.join(MODELS)}, owner/name, align:LANGUAGE, "
+        f"{', '.join((*TORCHAUDIO_MODELS, *PIPELINES))}"
     )
 
 
 def _list(args: argparse.Namespace) -> int:
     known = {repository: name for name, repository in MODELS.items()}
+    known |= {repository: name for name, files in PIPELINES.items() for repository in files}
     known |= {_on_the_hub(name): f"{_ALIGN}{code}" for code, name in _default_aligners().items()}
     found = [repository for repository in _scan(args.model_dir) if repository.repo_id in known]
     for repository in sorted(found, key=lambda repository: repository.repo_id):
         name = known[repository.repo_id]
-        state = "" if cached(*repository_of(name), args.model_dir) else "  incomplete"
+        files = repositories_of(name)[repository.repo_id]
+        state = "" if cached(repository.repo_id, files, args.model_dir) else "  incomplete"
         print(f"{name:<18} {repository.size_on_disk / 1e6:>8.0f} MB  {repository.repo_id}{state}")
     if not found:
         print("no models here; whisperx-models download small fetches one", file=sys.stderr)
@@ -97,26 +102,29 @@ def _default_aligners() -> dict[str, str]:
 
 def _download(args: argparse.Namespace) -> int:
     for name in args.names:
-        repository, files = repository_of(name)
-        print(fetch(repository, files, called=name, download_root=args.model_dir, token=args.hf_token))
+        for repository, files in repositories_of(name).items():
+            print(fetch(repository, files, called=name, download_root=args.model_dir, token=args.hf_token))
     return 0
 
 
 def _path(args: argparse.Namespace) -> int:
     for name in args.names:
-        print(_folder(name, args.model_dir))
+        print(*_folders(name, args.model_dir), sep="\n")
     return 0
 
 
-def _folder(name: str, model_dir: str | None) -> Path:
-    repository, files = repository_of(name)
-    return fetch(repository, files, called=name, download_root=model_dir, local_files_only=True)
+def _folders(name: str, model_dir: str | None) -> list[Path]:
+    return [
+        fetch(repository, files, called=name, download_root=model_dir, local_files_only=True)
+        for repository, files in repositories_of(name).items()
+    ]
 
 
 def _verify(args: argparse.Namespace) -> int:
     status = 0
     for name in args.names:
-        damaged = [file for file in _folder(name, args.model_dir).rglob("*") if file.is_file() and not _is_whole(file)]
+        files = [file for folder in _folders(name, args.model_dir) for file in folder.rglob("*") if file.is_file()]
+        damaged = [file for file in files if not _is_whole(file)]
         print(f"{name}: {'damaged: ' + ', '.join(file.name for file in damaged) if damaged else 'whole'}")
         if damaged:
             status = 1
@@ -143,7 +151,7 @@ def _is_whole(file: Path) -> bool:
 
 
 def _remove(args: argparse.Namespace) -> int:
-    wanted = {repository_of(name)[0]: name for name in args.names}
+    wanted = {repository: name for name in args.names for repository in repositories_of(name)}
     found = [repository for repository in _scan(args.model_dir) if repository.repo_id in wanted]
     missing = set(wanted) - {repository.repo_id for repository in found}
     if missing:
