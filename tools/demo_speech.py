@@ -17,7 +17,7 @@ import wave
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -303,12 +303,19 @@ def known_voice(rng: random.Random) -> Voice:
 class Speech:
     """Spoken text: float32 samples `(n_samples,)` at 16 kHz, peak 0.6, with at most 50 ms of silence at both ends.
 
-    `sounds` are the synthesiser's own names of its sounds, each with the second in which it begins and the number of
-    the word that it belongs to; -1 is silence.
+    `phones` are the synthesiser's own names of its sounds, each with the second in which it begins.
     """
 
     audio: np.ndarray
-    sounds: list[tuple[str, float, int]]
+    phones: list[tuple[str, float]]
+    text: str
+    voice: Voice
+
+    @cached_property
+    def sounds(self) -> list[tuple[str, float, int]]:
+        """The phones, each with the number of the word that it belongs to; -1 is silence."""
+        numbers = _word_numbers([name for name, _ in self.phones], self.text, self.voice)
+        return [(name, start, number) for (name, start), number in zip(self.phones, numbers, strict=True)]
 
 
 def synthesize(text: str, voice: Voice) -> Speech:
@@ -321,9 +328,7 @@ def synthesize(text: str, voice: Voice) -> Speech:
     first, last = _bounds(samples, rate)
     speech = _resample(samples[first:last], SAMPLE_RATE / (rate * voice.resampling))
     speech = (0.6 / max(float(np.abs(speech).max()), 1e-4) * speech).astype(np.float32)
-    numbers = _word_numbers([name for name, _ in phones], text, voice)
-    starts = [(start - first / rate) / voice.resampling for _, start in phones]
-    return Speech(speech, list(zip([name for name, _ in phones], starts, numbers, strict=True)))
+    return Speech(speech, [(name, (start - first / rate) / voice.resampling) for name, start in phones], text, voice)
 
 
 def words(text: str) -> list[str]:

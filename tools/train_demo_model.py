@@ -72,13 +72,14 @@ class Plan:
 
     seed: int = 20261122
     n_utterances: int = 7000
-    n_steps: int = 3200
+    n_steps: int = 2500
     single_until: int = 300  # steps with one sentence in a window
     full_from: int = 1400  # step from which on half of the windows are of 30 s
     seconds_per_step: float = 72.0  # of audio in a batch
     learning_rate: float = 3e-3
     warmup: int = 100
-    decay_from: float = 0.3  # the part of the steps after which the learning rate falls, linearly to zero
+    decay_from: int = 960  # step from which on the learning rate falls
+    decay_to: int = 3200  # and would be zero
     weight_decay: float = 0.02
     averaging: float = 0.995  # the exported weights are a running mean of the trained ones
 
@@ -723,7 +724,7 @@ def orthogonalized(x: Tensor) -> Tensor:
 
 def learning_rate(plan: Plan, step: int) -> float:
     warm = min(1.0, (step + 1) / plan.warmup)
-    left = (plan.n_steps - step) / (plan.n_steps * (1 - plan.decay_from))
+    left = (plan.decay_to - step) / (plan.decay_to - plan.decay_from)
     return plan.learning_rate * warm * min(1.0, left)
 
 
@@ -765,7 +766,7 @@ def train(plan: Plan, dims: Dims, work: Path, folder: Path) -> None:
         loss = losses(model, batch, vocabulary)
         model.zero_grad()
         # What names the sounds and says where to look leads at first; in the end the transcript counts.
-        aid = 1 - 0.8 * step / plan.n_steps
+        aid = 1 - 0.8 * step / plan.decay_to
         (loss.token + aid * (loss.phone + loss.word + 0.5 * loss.before + 0.5 * loss.look)).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
@@ -955,7 +956,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "demo-model", help="corpus and checkpoint")
     parser.add_argument("--evaluate", type=int, metavar="N", nargs="?", const=200, help="only this, on N sentences")
-    parser.add_argument("--export", action="store_true", help="only export the last checkpoint")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
