@@ -7,7 +7,7 @@ that short clips make full chunks. Times exclude loading the model and decoding 
 the batch. Sizes take turns over `--repeats` rounds after one round that is not counted; the table shows medians.
 `identical` tells whether text, times and probabilities are those of the first size to the last bit: they must be. With
 `--references` (JSON lines with "file" and "text"), the word error rate is printed too, on lower-case words without
-punctuation. The last line is JSON.
+punctuation. At the end stands what `--batch_size auto` takes on this machine. The last line is JSON.
 """
 
 import argparse
@@ -124,8 +124,11 @@ def main() -> None:
         "device": pipeline.device,
         "beam_size": args.beam_size,
         "versions": versions(),
+        "auto": pipeline.best_batch_size(pipeline.options),
         "runs": table,
     }
+    fastest = min(table, key=lambda row: row["seconds"])["batch_size"]
+    print(f"--batch_size auto takes {summary['auto']} here; the fastest of these was {fastest}")
     if args.references:
         summary["word_error_rate"] = round(word_error_rate(first, files, args.references), 4)
         print(f"word error rate {summary['word_error_rate']:.1%}")

@@ -4,8 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-# Beyond these, `python -m benchmarks.batch` shows next to nothing gained: a CPU is busy with a tile of rows, a GPU has
-# enough to do.
+# A CPU is busy with a tile of 8 rows. The bound for a GPU is an estimate: `python -m benchmarks.batch` measures it.
 _MOST_ON_CPU, _MOST_ON_GPU = 8, 32
 _SHARE_OF_MEMORY = 0.25  # for the caches; the rest is for weights, the encoder, and everybody else
 
