@@ -7,7 +7,7 @@ import pytest
 import torch
 from random_wav2vec2 import SMALL_WAV2VEC2, noise, random_wav2vec2, write_wav2vec2
 from references import transformers_wav2vec2
-from transformers import Wav2Vec2FeatureExtractor
+from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
 
 from whisperx.models.wav2vec2 import load_wav2vec2
 
@@ -60,3 +60,12 @@ def test_audio_is_normalised_as_the_feature_extractor_does(tmp_path: Path) -> No
         prepared = extract(samples, sampling_rate=16000, return_tensors="pt").input_values
         expected = reference(prepared).logits[0].log_softmax(1).numpy()
     np.testing.assert_allclose(model.emissions([samples], 1)[0], expected, atol=1e-4)
+
+
+def test_demo_aligner_is_read_by_transformers_too() -> None:
+    folder, samples = Path(__file__).parents[2] / "examples" / "demo-aligner", noise(32000)
+    model, _ = load_wav2vec2(folder, device="cpu")
+    reference = Wav2Vec2ForCTC.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.no_grad():
+        expected = reference(torch.from_numpy(samples)[None]).logits[0].log_softmax(1).numpy()
+    np.testing.assert_allclose(model.emissions([samples], 1)[0], expected, atol=1e-3)

@@ -34,7 +34,6 @@ from whisperx.schema import Audio, Emission
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 STRIDES = (5, 2, 2, 2, 2, 2, 2)  # of the published networks, whose weights do not tell them
-MIN_SAMPLES = 400  # shorter recordings are filled up with silence, as in WhisperX: one frame's worth
 _CONV_EPSILON = 1e-5  # of the normalisations between convolutions
 _AUDIO_EPSILON = 1e-7  # where the waveform itself is normalised
 
@@ -65,9 +64,12 @@ class Wav2Vec2Dimensions:
     def samples_per_frame(self) -> int:
         return math.prod(self.conv_stride)
 
-    def n_frames(self, n_samples: int) -> int:
-        for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True):
-            n_samples = (n_samples - kernel) // stride + 1
+    @property
+    def min_samples(self) -> int:
+        """What the first frame is heard from."""
+        n_samples = 1
+        for kernel, stride in zip(self.conv_kernel[::-1], self.conv_stride[::-1], strict=True):
+            n_samples = (n_samples - 1) * stride + kernel
         return n_samples
 
 
@@ -214,7 +216,7 @@ class Wav2Vec2(nn.Module):
         self.lm_head = nn.Linear(dims.n_state, dims.n_labels)
 
     def __call__(self, samples: mx.array) -> mx.array:
-        """Logits (n_frames, n_labels) of samples (n_samples,), at least 400 and enough for a frame."""
+        """Logits (n_frames, n_labels) of samples (n_samples,), at least `min_samples`."""
         features = self.feature_projection(self.feature_extractor(samples))  # (1, T, n_state)
         logits: mx.array = self.lm_head(self.encoder(features))
         return logits[0]
@@ -250,7 +252,8 @@ class Wav2Vec2Aligner:
         return self.dims.samples_per_frame / SAMPLE_RATE
 
     def emissions(self, audio: Sequence[Audio], batch_size: int, *, compat: bool = False) -> list[Emission]:
-        """As `AlignModel.emissions`. Shorter recordings than 400 samples are filled up with silence.
+        """As `AlignModel.emissions`. A recording shorter than a frame, 400 samples in all published networks, is filled
+        up with silence, as WhisperX does.
 
         `batch_size` recordings are handed to a GPU at a time, one pass each; it never changes a bit.
         """
@@ -266,17 +269,9 @@ class Wav2Vec2Aligner:
         samples = np.nan_to_num(np.asarray(samples, np.float32), posinf=0, neginf=0)
         if self._normalise[compat]:
             samples = (samples - samples.mean()) / np.sqrt(samples.var() + np.float32(_AUDIO_EPSILON))
-        n_samples = max(MIN_SAMPLES, self._samples_of_a_frame)
-        samples = np.pad(samples, (0, max(0, n_samples - len(samples))))
+        samples = np.pad(samples, (0, max(0, self.dims.min_samples - len(samples))))
         logits = self._network(mx.array(samples).astype(self._dtype)).astype(mx.float32)
         return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
-
-    @property
-    def _samples_of_a_frame(self) -> int:
-        n_samples = 1
-        for kernel, stride in zip(self.dims.conv_kernel[::-1], self.dims.conv_stride[::-1], strict=True):
-            n_samples = (n_samples - 1) * stride + kernel
-        return n_samples
 
 
 def load_wav2vec2(
