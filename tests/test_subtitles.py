@@ -90,6 +90,11 @@ def test_speakers_have_cues_of_their_own_with_their_names() -> None:
     assert [cue.speaker for cue in readable_cues(result, "netflix")] == ["Ann", "Bob"]
 
 
+def test_speakers_never_share_a_cue_however_short() -> None:
+    result = result_of(spoken("and", speaker="Ann"), spoken("then", start=0.3, speaker="Bob"))
+    assert texts(result) == ["[Ann]: and", "[Bob]: then"]
+
+
 def test_name_of_a_speaker_counts_as_part_of_the_line() -> None:
     text = "This line of text has forty-one letters.."
     assert len(text) == 41
