@@ -72,7 +72,7 @@ class Plan:
 
     seed: int = 20261122
     n_utterances: int = 7000
-    n_steps: int = 2500
+    n_steps: int = 2750
     single_until: int = 300  # steps with one sentence in a window
     full_from: int = 1400  # step from which on half of the windows are of 30 s
     seconds_per_step: float = 72.0  # of audio in a batch
