@@ -1,10 +1,12 @@
 """Arithmetic on the host: right, and the same bits wherever it happens."""
 
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
 
+from whisperx.models import ops
 from whisperx.models.blas import loaded_mkl
 from whisperx.models.host import MklMath, NumpyMath
 
@@ -64,16 +66,25 @@ def test_all_pieces_are_worked_on_and_errors_come_out(host):
         host.for_each(lambda piece: 1 // piece, [1, 0])
 
 
-def test_a_product_in_a_stack_has_the_same_bits_among_any_number_of_others(host, rng):
+def test_stacks_of_products_are_numpys(host, rng):
     a, b = rng.normal(size=(12, 5, 64)).astype(np.float32), rng.normal(size=(12, 300, 64)).astype(np.float32)
-    together, back = np.empty((12, 5, 300), np.float32), np.empty((12, 5, 64), np.float32)
-    host.multiply_stacks(a, b.swapaxes(1, 2), together)
-    host.multiply_stacks(together, b, back)
-    np.testing.assert_allclose(together, a @ b.swapaxes(1, 2), atol=1e-4)
-    np.testing.assert_allclose(back, together @ b, rtol=1e-4, atol=1e-3)
-    for first, last in [(0, 1), (3, 8), (0, 12), (11, 12)]:
-        some, some_back = np.empty((last - first, 5, 300), np.float32), np.empty((last - first, 5, 64), np.float32)
-        host.multiply_stacks(a[first:last], b[first:last].swapaxes(1, 2), some)
-        host.multiply_stacks(some, b[first:last], some_back)
-        assert some.tobytes() == together[first:last].tobytes()
-        assert some_back.tobytes() == back[first:last].tobytes()
+    there, back = np.empty((12, 5, 300), np.float32), np.empty((12, 5, 64), np.float32)
+    host.multiply_stacks(a, b.swapaxes(1, 2), there)
+    host.multiply_stacks(there, b, back)
+    np.testing.assert_allclose(there, a @ b.swapaxes(1, 2), atol=1e-4)
+    np.testing.assert_allclose(back, there @ b, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("n_heads", [1, 2, 6])
+@pytest.mark.parametrize("n_queries", [1, 5])
+def test_a_chunk_attends_to_its_sound_with_the_same_bits_among_any_number_of_others(host, rng, n_heads, n_queries):
+    q = rng.normal(size=(8, n_heads, n_queries, 64)).astype(np.float32)
+    k, v = rng.normal(size=(2, 8, n_heads, 1500, 64)).astype(np.float32)
+    with mock.patch.object(ops, "host_math", return_value=host):
+        together = ops._cross_attention_on_host(q, k, v)
+        for first, last in [(0, 1), (3, 4), (0, 2), (2, 5), (0, 7)]:
+            some = ops._cross_attention_on_host(q[first:last], k[first:last], v[first:last])
+            assert some.tobytes() == together[first:last].tobytes(), (first, last)
+    scores = q @ k.swapaxes(2, 3) / 8
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    np.testing.assert_allclose(together, weights @ v / weights.sum(axis=-1, keepdims=True), atol=1e-5)

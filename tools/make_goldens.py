@@ -17,8 +17,8 @@ import whisper
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "oracle")]
 
-from random_whisper import SMALL_DIMS, random_arrays, random_mel, random_tokens  # noqa: E402
 from random_wav2vec2 import SMALL_WAV2VEC2, noise, random_wav2vec2  # noqa: E402
+from random_whisper import SMALL_DIMS, random_arrays, random_mel, random_tokens  # noqa: E402
 from references import openai_whisper, transformers_wav2vec2  # noqa: E402
 
 

@@ -28,10 +28,7 @@ class HostMath(Protocol):
         """a (M, K) @ b (K, N) into out (M, N)."""
 
     def multiply_stacks(self, a: Floats, b: Floats, out: Floats) -> None:
-        """a (N, M, K) @ b (N, K, L) into out (N, M, L), which like a is contiguous; of all b the columns, or all rows.
-
-        A product has the same bits whatever N is.
-        """
+        """a (N, M, K) @ b (N, K, L) into out (N, M, L): N products of one shape, the same number for the same bits."""
 
     def exp(self, x: Floats) -> None:
         """In place; x is contiguous."""
@@ -93,14 +90,13 @@ class MklMath:
     def __init__(self, library: ctypes.CDLL) -> None:
         self._mkl = library
         number, pointer, single = ctypes.c_int, ctypes.c_void_p, ctypes.c_float
-        sizes, matrix = [number] * 6, [pointer, number]
-        library.cblas_sgemm.argtypes = [*sizes, single, *matrix, *matrix, single, *matrix]
+        sizes, matrix, stack = (number,) * 6, (pointer, number), (pointer, number, number)
+        library.cblas_sgemm.argtypes = (*sizes, single, *matrix, *matrix, single, *matrix)
         library.cblas_sgemm.restype = None
-        stack = [*matrix, number]
-        library.cblas_sgemm_batch_strided.argtypes = [*sizes, single, *stack, *stack, single, *stack, number]
+        library.cblas_sgemm_batch_strided.argtypes = (*sizes, single, *stack, *stack, single, *stack, number)
         library.cblas_sgemm_batch_strided.restype = None
         for function in (library.vmsExp, library.vmsErf):
-            function.argtypes = [number, pointer, pointer, ctypes.c_int64]
+            function.argtypes = (number, pointer, pointer, ctypes.c_int64)
         self._pools: dict[int, ThreadPoolExecutor] = {}
 
     def multiply(self, a: Floats, b: Floats, out: Floats) -> None:

@@ -71,16 +71,19 @@ def _attention_on_host(q: Floats, k: Floats, v: Floats) -> Floats:
 
 
 def _cross_attention_on_host(q: Floats, k: Floats, v: Floats) -> Floats:
-    host = host_math()
-    queries, keys, values = (x.reshape(-1, *x.shape[2:]) for x in (q * np.float32(q.shape[-1] ** -0.5), k, v))
-    weights = np.empty((*queries.shape[:2], keys.shape[1]), np.float32)  # (B * nh, T, S)
-    host.multiply_stacks(queries, keys.swapaxes(1, 2), weights)
-    weights -= weights.max(axis=-1, keepdims=True)
-    host.exp(weights)
-    mixed = np.empty(queries.shape, np.float32)
-    host.multiply_stacks(weights, values, mixed)
-    mixed /= weights.sum(axis=-1, keepdims=True)
-    return mixed.reshape(q.shape)
+    host, out = host_math(), np.empty(q.shape, np.float32)
+    scale = np.float32(q.shape[-1] ** -0.5)
+
+    def attend(chunk: int) -> None:
+        weights = np.empty((*q.shape[1:3], k.shape[2]), np.float32)  # (nh, T, S)
+        host.multiply_stacks(q[chunk] * scale, k[chunk].swapaxes(1, 2), weights)
+        weights -= weights.max(axis=-1, keepdims=True)
+        host.exp(weights)
+        host.multiply_stacks(weights, v[chunk], out[chunk])
+        out[chunk] /= weights.sum(axis=-1, keepdims=True)
+
+    host.for_each(attend, range(len(q)))
+    return out
 
 
 def _gelu_on_host(x: Floats) -> Floats:

@@ -21,7 +21,7 @@ from mlx import nn
 
 from whisperx.checkpoints import WhisperDimensions, sinusoids
 from whisperx.checkpoints.alignment_heads import Heads
-from whisperx.models.ops import attention, encoder_attention, encoder_gelu, gelu
+from whisperx.models.ops import attention, cross_attention, encoder_attention, encoder_gelu, gelu
 
 KeyValue = tuple[mx.array, mx.array]  # each (n, n_head, n_ctx, head_dim)
 
@@ -228,7 +228,7 @@ class TextDecoder(nn.Module):
 
             def attend(q: mx.array, key_value: KeyValue = key_value) -> mx.array:
                 queries.append(q)
-                return attention(q, *key_value)
+                return cross_attention(q, *key_value)
 
             x = block(x, attend_own, attend, self.rows_per_tile)
         return self.ln(x)[0], own, queries
@@ -257,7 +257,7 @@ class TextDecoder(nn.Module):
 
             def attend(q: mx.array, cross: list[mx.array] = cross) -> mx.array:
                 # The beams stand where a prompt has its tokens: all of them attend to one copy of keys.
-                return attention(q, cross[0][:n_chunks], cross[1][:n_chunks])
+                return cross_attention(q, cross[0][:n_chunks], cross[1][:n_chunks])
 
             x = block(x, attend_own, attend, self.rows_per_tile)
         hidden: mx.array = self.ln(x)
