@@ -14,7 +14,10 @@ PIP = -m pip install --quiet --disable-pip-version-check
 .PHONY: demo test test-oracle check clean
 
 demo: .venv/installed
-	.venv/bin/whisperx examples/demo.wav --model examples/demo-model --backend mlx --batch_size 8 --output_dir out
+	.venv/bin/whisperx examples/demo.wav --model examples/demo-model --align_model examples/demo-aligner --backend mlx \
+	  --batch_size 8 --output_dir out
+	@echo; echo "when the first words are said (all: out/demo.json):"
+	@.venv/bin/python examples/print_words.py out/demo.json 8
 
 test: .venv/installed
 	.venv/bin/python -m pytest

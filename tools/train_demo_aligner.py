@@ -2,7 +2,6 @@
 
     python tools/train_demo_aligner.py                   synthesise, train, export, evaluate
     python tools/train_demo_aligner.py --evaluate        evaluate the exported folder
-    python tools/train_demo_aligner.py --demo_words      write examples/demo.words.json, the truth about demo.wav
     python tools/train_demo_aligner.py --test_recording  write tests/data/words.flac and words.json
 
 Needs torch (CPU), transformers, this project on the path, and the programs espeak-ng and flite. One core is enough.
@@ -21,7 +20,6 @@ import math
 import random
 import re
 import time
-import wave
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -360,19 +358,6 @@ def write_sentences(path: Path, sentences: list[dict[str, Any]]) -> None:
     path.write_text("[\n" + ",\n".join(json.dumps(sentence) for sentence in sentences) + "\n]\n")
 
 
-def write_demo_words(folder: Path) -> None:
-    """Write `demo.words.json`: when the sentences and words of `demo.wav` are said.
-
-    Raises ValueError when that is no recording of `demo_speech.DEMO`.
-    """
-    samples, sentences = record(demo_speech.DEMO)
-    with wave.open(str(folder / "demo.wav"), "rb") as file:
-        recorded = np.frombuffer(file.readframes(file.getnframes()), "<i2")
-    if not np.array_equal(recorded, samples):
-        raise ValueError(f"{folder}/demo.wav is another recording: run tools/demo_speech.py first")
-    write_sentences(folder / "demo.words.json", sentences)
-
-
 def write_test_recording(folder: Path) -> None:
     """Write `words.flac` and `words.json`: held-out sentences, and words that were never trained on."""
     sets = test_sets()
@@ -392,14 +377,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--output", type=Path, default=ROOT / "examples" / "demo-aligner")
     parser.add_argument("--evaluate", action="store_true", help="only measure the exported folder")
-    parser.add_argument("--demo_words", action="store_true", help="only write examples/demo.words.json")
     parser.add_argument("--test_recording", action="store_true", help="only write tests/data/words.flac, words.json")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)
-    if args.demo_words:
-        write_demo_words(ROOT / "examples")
-        return
     if args.test_recording:
         write_test_recording(ROOT / "tests" / "data")
         return
