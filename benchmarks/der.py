@@ -4,7 +4,7 @@ Between two neighbouring borders of turns nothing changes, so every sum below go
 found are mapped one to one onto those of the reference so that they agree for as long as possible.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -55,7 +55,7 @@ def score(
     for seconds, speaking, said in stretches:
         for pair in ((a, b) for a in speaking for b in said):
             together[pair] = together.get(pair, 0.0) + seconds
-    agreed = _best_mapping(together)
+    agreed = best_agreement(together)
     both = sum(seconds * min(len(speaking), len(said)) for seconds, speaking, said in stretches)
     return Errors(
         missed=sum(seconds * max(0, len(speaking) - len(said)) for seconds, speaking, said in stretches),
@@ -83,8 +83,11 @@ def _stretches(
     return stretches
 
 
-def _best_mapping(together: dict[tuple[str, str], float]) -> float:
-    """The longest time that speakers and those found can agree, one to one: over all subsets of those found."""
+def best_agreement(together: Mapping[tuple[str, str], float]) -> float:
+    """The most that speakers and those found can agree when mapped one to one: over all subsets of those found.
+
+    together : for a speaker and one found, how long (or in how many words) they are at once
+    """
     best = {frozenset[str](): 0.0}
     others = sorted({b for _, b in together})
     for speaker in sorted({a for a, _ in together}):

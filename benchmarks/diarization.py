@@ -8,6 +8,11 @@ conversation. Each is diarized twice: told nothing, and told how many speakers t
 the time in which several speak scored or not; missed, false and wrong (confusion) belong to the first of them.
 Monologues show whether one speaker is found to be one.
 
+One recording has a transcript with a speaker for each word, too. It has times for turns only; the words of a turn share
+them by their number of letters. Each word is given the speaker found who speaks longest during it, and the share of
+words that have the right one is printed; beside it the share that the turns written down would give, which is less than
+all where people speak at once.
+
 The recordings are sorted by name and dealt out in turn into two halves. With --choose, the distance between speakers
 and the least that a speaker speaks are tried out, and the table of the first half says which are best: those are the
 defaults. At the end the speed, and all figures as a JSON line.
@@ -18,17 +23,19 @@ import itertools
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.der import Errors, score
+from benchmarks.der import Errors, best_agreement, score
 from whisperx.audio import SAMPLE_RATE, load_audio
 from whisperx.diarize import Diarizer, load_diarizer
 from whisperx.models.segmentation import packaged_segmentation
 from whisperx.models.speaker_encoder import load_speaker_encoder
 from whisperx.schema import Audio, Turn
 from whisperx.speaker_turns import DiarizeSettings, find_voices, turns_of_voices
+from whisperx.word_speakers import assign_speakers
 
 DISTANCES = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75)
 LEAST_SECONDS = (1.0, 2.0, 3.0)
@@ -58,6 +65,9 @@ class Recording:
         return score(self.turns, found, (0, self.seconds), **scoring)
 
 
+Word = Turn  # when a word is said, and by whom
+
+
 def recordings(folder: Path) -> Iterator[Recording]:
     for name in ("ami_pyannote/dev00", "ami_pyannote/tst00", "pyannote_sample"):
         rows = [line.split() for line in (folder / name).with_suffix(".rttm").read_text().splitlines()]
@@ -74,6 +84,26 @@ def recordings(folder: Path) -> Iterator[Recording]:
     rows = [line.split() for line in (folder / "diarizationExample.segments").read_text().splitlines()]
     turns = [Turn(float(start), float(end), speaker) for start, end, speaker in rows]
     yield Recording("diarizationExample", load_audio(folder / "diarizationExample.wav"), turns)
+
+
+def attributed_words(transcript: Path, seconds: float) -> list[Word]:
+    """The words said before `seconds`: when, and by whom."""
+    words = []
+    for turn in json.loads(transcript.read_text())["turns"]:
+        said = turn["text"].split()
+        ends = [sum(map(len, said[: i + 1])) / sum(map(len, said)) for i in range(len(said))]
+        times = [turn["start"] + share * (turn["end"] - turn["start"]) for share in (0.0, *ends)]
+        words += [Word(start, end, turn["speaker"]) for start, end in itertools.pairwise(times) if end <= seconds]
+    return words
+
+
+def share_of_words(words: list[Word], turns: list[Turn]) -> float:
+    """With the right speaker, those found mapped one to one so that it is most; a word without one is wrong."""
+    entries = [{"word": "", "start": word.start, "end": word.end} for word in words]
+    segment = {"start": words[0].start, "end": words[-1].end, "text": "", "words": entries}
+    assign_speakers(turns, {"segments": [segment]}, compat=True)
+    pairs = ((word.speaker, entry.get("speaker")) for word, entry in zip(words, entries, strict=True))
+    return best_agreement(Counter((speaker, found) for speaker, found in pairs if found)) / len(words)
 
 
 def choose(half: list[Recording]) -> None:
@@ -127,6 +157,17 @@ def main() -> None:
     diarizer = load_diarizer(arguments.pipeline)
     figures = measure(diarizer, several)
 
+    spoken = {}
+    for recording in several:
+        transcript = arguments.folder / "diarization" / f"{recording.name.replace('_', '_pyannote/')}.transcript.json"
+        if transcript.exists():
+            words = attributed_words(transcript, recording.seconds)
+            found, written = (share_of_words(words, t) for t in (diarizer(recording.audio).turns, recording.turns))
+            print(
+                f"{recording.name:26s} {len(words)} words, right speaker: {found:.1%}; by the reference {written:.1%}"
+            )
+            spoken[recording.name] = {"found": round(100 * found, 1), "reference": round(100 * written, 1)}
+
     alone = {}
     for path in sorted((arguments.folder / "word_alignment" / "mfa").glob("*.wav")):
         alone[path.stem] = len(diarizer(load_audio(path)).embeddings)
@@ -139,7 +180,7 @@ def main() -> None:
     seconds = sum(recording.seconds for recording in several)
     print(f"\n{seconds / wall:.0f} times real time; {3600 * processor / seconds:.0f} processor seconds for an hour")
     speed = {"times real time": round(seconds / wall, 1), "seconds per hour": round(3600 * processor / seconds)}
-    print(json.dumps({"per cent": figures, "monologues": alone} | speed))
+    print(json.dumps({"per cent": figures, "words": spoken, "monologues": alone} | speed))
 
 
 if __name__ == "__main__":
