@@ -65,3 +65,18 @@ def test_all_light_vectors_are_one_group():
 def test_centroid_leans_towards_the_weight():
     (mean,) = centroids(np.eye(2), np.array([3.0, 1.0]), np.array([0, 0]))
     np.testing.assert_allclose(mean, np.array([3, 1]) / np.sqrt(10))
+
+
+@pytest.mark.parametrize(("max_distance", "expected"), [(0.55, [0, 1]), (0.65, [0, 0])])
+def test_groups_closer_than_the_distance_are_one(max_distance: float, expected: list[int]):
+    vectors = np.array([[1, 0], [0.4, np.sqrt(1 - 0.4**2)]])  # 0.6 apart
+    assert cluster(vectors, np.ones(2), max_distance=max_distance, min_weight=0).tolist() == expected
+
+
+@pytest.mark.parametrize(("max_distance", "expected"), [(0.01, [0, 1, 0, 1]), (0.5, [0, 1, 0, 0])])
+def test_light_vectors_are_merged_as_far_as_the_distance_says(max_distance: float, expected: list[int]):
+    # At 35 and 53 degrees: alone, each goes to the heavy one that is nearer; together they are nearer to the first,
+    # and both stay there, although the second of them would be nearer to the other.
+    degrees = np.radians([0, 90, 35, 53])
+    vectors, weights = np.stack([np.cos(degrees), np.sin(degrees)], axis=1), np.array([2, 2, 0.5, 0.5])
+    assert cluster(vectors, weights, max_distance=max_distance, min_weight=1.5).tolist() == expected

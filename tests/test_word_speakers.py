@@ -111,6 +111,46 @@ def test_text_without_spaces_is_split():
     assert parts(result) == [(ANN, "你好吗"), (BOB, "我很好")]
 
 
+def test_repeated_word_is_found_where_it_is_said():
+    result = assign_speakers(TURNS, transcript(said("no no no no", 3, 4, 6, 7)))
+    assert parts(result) == [(ANN, "no no"), (BOB, "no no")]
+
+
+def test_words_before_the_first_known_speaker_are_theirs():
+    words = said("Well then yes", None, None, 6)
+    assert speakers(assign_speakers(TURNS, transcript(words))) == [BOB, BOB, BOB]
+
+
+def test_word_without_an_end_is_said_at_its_start():
+    segment = said("one two", 3, 12)
+    del segment["words"][1]["end"]
+    assert speakers(assign_speakers(TURNS, transcript(segment), fill_nearest=True, compat=True)) == [ANN, BOB]
+
+
+def test_nearest_speaker_is_nearest_to_the_middle():
+    turns = [Turn(0, 2, ANN), Turn(12, 14, BOB)]
+    result = assign_speakers(turns, transcript({"start": 3, "end": 12, "text": "a"}), fill_nearest=True, compat=True)
+    assert result["segments"][0]["speaker"] == BOB
+
+
+def test_what_cannot_be_split_is_said_by_who_says_most_of_it():
+    segment = said("one two three", 4, 6, 7)
+    segment["text"] = "eins zwei drei"
+    assert parts(assign_speakers(TURNS, transcript(segment))) == [(BOB, "eins zwei drei")]
+
+
+def test_time_around_the_words_stays_with_the_first_and_the_last_part():
+    segment = said("one two", 3, 6) | {"start": 2.5, "end": 8}
+    result = assign_speakers(TURNS, transcript(segment))
+    assert [(s["start"], s["end"]) for s in result["segments"]] == [(2.5, 3.5), (6, 8)]
+
+
+def test_words_of_a_part_without_times_are_not_torn_off():
+    segment = said("one two", 3, 4)
+    segment["words"][1] = {"word": "two", "speaker": BOB}
+    assert parts(assign_speakers(TURNS, transcript(segment))) == [(ANN, "one two")]
+
+
 @pytest.mark.parametrize("turns", [[], TURNS])
 def test_empty_transcript_and_no_turns_change_nothing(turns: list[Turn]):
     result = transcript() if turns else transcript(said("one two", 3, 7))
