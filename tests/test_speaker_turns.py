@@ -194,6 +194,45 @@ def test_shorter_pauses_than_asked_for_do_not_end_a_turn():
     assert len(found(turns, 10, settings=DiarizeSettings(min_pause_seconds=1)).turns) == 1
 
 
+def test_shorter_turns_than_asked_for_are_dropped():
+    turns = [Turn(1, 4, "ann"), Turn(6, 6.5, "ann")]
+    assert rounded(found(turns, 10, settings=DiarizeSettings(min_turn_seconds=1)).turns) == [(1.0, 4.0, "SPEAKER_00")]
+
+
+@pytest.mark.parametrize("is_bob_heard", [False, True])
+def test_windows_that_disagree_are_averaged(is_bob_heard: bool):
+    # The first window hears Ann from 1 s to its end, the second, 2.5 s later, does not, but perhaps Bob from its start:
+    # at 3.75 s each counts for as much, and at no time do two speak.
+    geometry = Geometry(5 * SAMPLE_RATE, 5 * SAMPLE_RATE // 2)
+    scores = np.zeros((2, geometry.n_frames, 2), np.float32)
+    scores[0, geometry.n_frames // 5 :, 0] = 1
+    scores[1, :, 1] = is_bob_heard
+    voices = speaker_turns.Voices(np.array([0, 1]), np.array([0, 1]), np.array([2.5, 2.5]), np.eye(2))
+    settings = DiarizeSettings(min_speaker_seconds=1)
+    turns = speaker_turns.turns_of_voices(voices, scores, geometry, 15 * SAMPLE_RATE // 2, 1, None, settings).turns
+    expected = [(1.0, 3.75)] + [(3.75, 7.5)] * is_bob_heard
+    assert np.array([(turn.start, turn.end) for turn in turns]) == pytest.approx(np.array(expected), abs=0.05)
+
+
+def test_two_voices_of_a_window_are_two_speakers_though_like_the_same():
+    assert speaker_turns._match(np.array([[0.8, 0.1], [0.9, 0.5]])).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("other_from", "expected", "is_alone"),
+    [(5.0, (1.25, 3.75), True), (2.0, (0.0, 2.0), True), (0.3, (1.25, 3.75), False)],
+)
+def test_vector_is_made_of_the_middle_where_the_voice_is_alone(
+    other_from: float, expected: tuple[float, float], is_alone: bool
+):
+    geometry = Geometry(5 * SAMPLE_RATE, 5 * SAMPLE_RATE // 2)
+    active = np.ones((geometry.n_frames, 2), bool)
+    active[: round(other_from / 5 * geometry.n_frames), 1] = False
+    frames, alone = speaker_turns._frames_to_embed(active, 0, 498, DiarizeSettings())
+    assert (frames[0] / 100, frames[-1] / 100) == pytest.approx(expected, abs=0.05)
+    assert alone == is_alone
+
+
 @pytest.mark.shared
 def test_two_speakers_of_a_telephone_call_are_told_apart(shared: Path):
     turns = diarize(load_audio(shared / "audio" / "diarization" / "pyannote_sample.wav")).turns
