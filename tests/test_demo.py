@@ -17,7 +17,7 @@ from whisperx.audio import SAMPLE_RATE, load_audio
 from whisperx.cli import main
 
 ROOT = Path(__file__).parents[1]
-HIGHEST_ERROR_RATE = 0.3  # of the model as it is
+HIGHEST_ERROR_RATE = 0.05  # where the model hears something else than the demo as it is
 BATCH_SIZES = (1, 2, 3, 5, 8, 16)
 NO_FALLBACK = ["--temperature_increment_on_fallback", "None"]
 FAST = ["--beam_size", "1", *NO_FALLBACK]
@@ -69,10 +69,10 @@ def error_rate(sentences: list[str], file: bytes) -> float:
     return float(jiwer.wer(" ".join(sentences), text(file)))
 
 
-def test_most_of_the_transcript_is_right(demo_audio, demo_model, sentences, tmp_path):
+def test_the_transcript_of_the_demo_is_exact(demo_audio, demo_model, sentences, tmp_path):
     files = run(tmp_path, demo_audio, "--model", demo_model, "--batch_size", 8)
     assert sorted(files) == ["demo.json", "demo.srt", "demo.tsv", "demo.txt", "demo.vtt"]
-    assert error_rate(sentences, files["demo.txt"]) < HIGHEST_ERROR_RATE
+    assert text(files["demo.txt"]) == " ".join(sentences)
     result = json.loads(files["demo.json"])
     assert result["language"] == "en"
     assert all(a["end"] <= b["start"] for a, b in itertools.pairwise(result["segments"]))
@@ -81,7 +81,7 @@ def test_most_of_the_transcript_is_right(demo_audio, demo_model, sentences, tmp_
 def test_timestamps_tell_when_each_sentence_is_spoken(demo_audio, demo_model, sentences, times, tmp_path):
     files = run(tmp_path, demo_audio, "--model", demo_model, "--without_timestamps", "False", *FAST)
     segments = json.loads(files["demo.json"])["segments"]
-    assert error_rate(sentences, files["demo.txt"]) < HIGHEST_ERROR_RATE / 3  # times lead through the window
+    assert error_rate(sentences, files["demo.txt"]) < HIGHEST_ERROR_RATE
     assert len(segments) == len(sentences)
     for segment, (start, end) in zip(segments, times, strict=True):
         assert segment["start"] == pytest.approx(start, abs=0.4)
@@ -139,7 +139,7 @@ def test_every_container_says_the_same_words(pieces, demo_model, sentences, tmp_
     written = run(tmp_path / "out", *files, "--model", demo_model, *options)
     assert sorted(written) == sorted(f"{name}.txt" for name in CONTAINERS)
     expected = sentences[CUTS[0] : CUTS[1]]
-    assert all(error_rate(expected, file) < HIGHEST_ERROR_RATE / 3 for file in written.values())
+    assert all(error_rate(expected, file) < HIGHEST_ERROR_RATE for file in written.values())
 
 
 def test_the_order_of_the_recordings_changes_nothing(demo_model, pieces, tmp_path):

@@ -72,14 +72,15 @@ class Plan:
 
     seed: int = 20261122
     n_utterances: int = 7000
-    n_steps: int = 2750
+    n_steps: int = 3400
     single_until: int = 300  # steps with one sentence in a window
     full_from: int = 1400  # step from which on half of the windows are of 30 s
+    polish_from: int = 3000  # and all of them, most without timestamps
     seconds_per_step: float = 72.0  # of audio in a batch
     learning_rate: float = 3e-3
     warmup: int = 100
     decay_from: int = 960  # step from which on the learning rate falls
-    decay_to: int = 3200  # and would be zero
+    decay_to: int = 3200  # and would be zero; while polishing it falls more slowly, to zero at the end
     weight_decay: float = 0.02
     averaging: float = 0.995  # the exported weights are a running mean of the trained ones
 
@@ -493,7 +494,7 @@ def make_window(corpus: Corpus, n_frames: int, kind: str, rng: np.random.Generat
 
 def batch_shape(corpus: Corpus, plan: Plan, step: int, rng: np.random.Generator) -> tuple[int, list[str]]:
     """Frames of this step's windows, and the kind of each."""
-    if step >= plan.full_from and rng.random() < 0.5:
+    if step >= plan.polish_from or (step >= plan.full_from and rng.random() < 0.5):
         n = round(1.25 * FRAMES_PER_SECOND * plan.seconds_per_step / WINDOW)
         return WINDOW, list(rng.choice(["one", "dense", "paused", "silence"], n, p=[0.15, 0.4, 0.4, 0.05]))
     if step >= plan.single_until and rng.random() < 0.7:
@@ -523,10 +524,12 @@ class TokenSequence:
     is_silence: bool
 
 
-def make_sequence(window: Window, vocabulary: Vocabulary, rng: np.random.Generator) -> TokenSequence:
-    """Input and target rows of one window: a third of them with timestamps, silence with an immediate end."""
+def make_sequence(
+    window: Window, vocabulary: Vocabulary, share_with_times: float, rng: np.random.Generator
+) -> TokenSequence:
+    """Input and target rows of one window, with or without timestamps; silence with an immediate end."""
     tok = vocabulary.tokenizer
-    with_times = rng.random() < 0.35
+    with_times = rng.random() < share_with_times
     full = len(window.mel) == WINDOW
     prompt = [tok.sot, vocabulary.english, vocabulary.transcribe]
     if not with_times:
@@ -607,7 +610,8 @@ def make_batch(corpus: Corpus, vocabulary: Vocabulary, plan: Plan, step: int) ->
     rng = np.random.default_rng([plan.seed, step])
     n_frames, kinds = batch_shape(corpus, plan, step, rng)
     windows = [make_window(corpus, n_frames, kind, rng) for kind in kinds]
-    sequences = [make_sequence(window, vocabulary, rng) for window in windows]
+    share_with_times = 0.2 if step >= plan.polish_from else 0.35
+    sequences = [make_sequence(window, vocabulary, share_with_times, rng) for window in windows]
     words = np.array([frame_words(window, vocabulary) for window in windows])
     inputs = [torch.tensor(corrupted(s.inputs, vocabulary, 0.05, rng)) for s in sequences]
     targets = [torch.tensor(s.targets) for s in sequences]
@@ -724,8 +728,9 @@ def orthogonalized(x: Tensor) -> Tensor:
 
 def learning_rate(plan: Plan, step: int) -> float:
     warm = min(1.0, (step + 1) / plan.warmup)
-    left = (plan.decay_to - step) / (plan.decay_to - plan.decay_from)
-    return plan.learning_rate * warm * min(1.0, left)
+    left = (plan.decay_to - min(step, plan.polish_from)) / (plan.decay_to - plan.decay_from)
+    polishing = (plan.n_steps - step) / (plan.n_steps - plan.polish_from)
+    return plan.learning_rate * warm * min(1.0, left) * min(1.0, polishing)
 
 
 def train(plan: Plan, dims: Dims, work: Path, folder: Path) -> None:
@@ -766,7 +771,7 @@ def train(plan: Plan, dims: Dims, work: Path, folder: Path) -> None:
         loss = losses(model, batch, vocabulary)
         model.zero_grad()
         # What names the sounds and says where to look leads at first; in the end the transcript counts.
-        aid = 1 - 0.8 * step / plan.decay_to
+        aid = 1 - 0.8 * min(step, plan.polish_from) / plan.decay_to
         (loss.token + aid * (loss.phone + loss.word + 0.5 * loss.before + 0.5 * loss.look)).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
