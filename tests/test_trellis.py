@@ -7,7 +7,7 @@ import numpy.typing as npt
 import plain_alignment as plain
 import pytest
 
-from whisperx.alignment import trellis
+from whisperx.alignment import Segment, backtrack, get_trellis, merge_repeats, merge_words, trellis
 from whisperx.alignment.trellis import Path, Tokens, best_paths, path_in_band
 
 N_LABELS = 12
@@ -148,3 +148,27 @@ def test_more_tokens_than_frames_have_no_path_and_do_not_disturb_the_others() ->
 
 def test_nothing_to_align_gives_nothing() -> None:
     assert best_paths([], [], 0, to_last_frame=True) == []
+
+
+def test_whisperxs_functions_find_the_plain_path() -> None:
+    generator = np.random.default_rng(5)
+    for blank in (0, 5):
+        for n_tokens in range(1, 9):
+            emission = plain.random_emission(generator, 8, N_LABELS, 2)
+            columns = [int(column) for column in generator.integers(0, N_LABELS, n_tokens)]
+            cells = plain.trellis_of(emission, columns, blank)
+            expected = plain.path_of(cells, emission, columns, blank)
+            path = backtrack(get_trellis(emission, columns, blank), emission, columns, blank)
+            assert path is not None
+            assert expected is not None
+            assert [(p.token_index, p.time_index) for p in path] == [(token, frame) for token, frame, _ in expected]
+            letters = merge_repeats(path, "abcdefgh")
+            assert [(s.start, s.end) for s in letters] == [(start, end) for start, end, _ in plain.spans_of(expected)]
+    assert backtrack(get_trellis(emission, [1] * 9), emission, [1] * 9) is None
+
+
+def test_letters_between_separators_are_words() -> None:
+    letters = [Segment("a", 0, 1, 0.5), Segment("b", 1, 4, 0.9), Segment("|", 4, 6, 0.1), Segment("c", 6, 7, 0.25)]
+    first, second = merge_words(letters)
+    assert (first.label, first.start, first.end, first.score) == ("ab", 0, 4, pytest.approx(0.8))
+    assert second == Segment("c", 6, 7, 0.25)

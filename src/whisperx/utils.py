@@ -108,7 +108,12 @@ def compression_ratio(text: str) -> float:
 
 
 def interpolate_nans(x: _Series, method: str = "nearest") -> _Series:
-    """A pandas Series with its gaps filled: between two values by `method`, at the ends by the nearest value."""
+    """A pandas Series with its gaps filled: between two values by `method`, at the ends by the nearest value.
+
+    The method "ignore" leaves them.
+    """
+    if method == "ignore":
+        return x
     filled = x.interpolate(method=method) if x.notnull().sum() > 1 else x
     result: _Series = filled.ffill().bfill()
     return result
