@@ -326,6 +326,7 @@ def test_a_detector_derived_from_whisperxs_base_class_is_used(demo_model, audio)
         ),
         ("whisperx.utils", "SubtitlesWriter WriteVTT WriteSRT WriteTSV WriteAudacity WriteJSON get_writer"),
         ("whisperx.utils", "interpolate_nans"),
+        ("whisperx.schema", "SegmentData TranscriptionResult AlignedTranscriptionResult"),
         ("whisperx.schema", "SingleWordSegment SingleCharSegment SingleSegment SingleAlignedSegment ProgressCallback"),
         ("whisperx.types", "TranscriptionResult AlignedTranscriptionResult"),
         ("whisperx.diarize", "DiarizationPipeline assign_word_speakers IntervalTree Segment"),

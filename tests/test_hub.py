@@ -274,7 +274,8 @@ def http_error(kind: type[errors.HfHubHTTPError], status: int) -> errors.HfHubHT
     [
         (
             http_error(errors.GatedRepoError, 403),
-            "a/b is gated: accept its terms at https://huggingface.co/a/b, then run `hf auth login` or set HF_TOKEN",
+            "a/b is gated: accept its terms at https://huggingface.co/a/b, then run `hf auth login` or set HF_TOKEN "
+            "or HUGGINGFACE_TOKEN",
         ),
         (
             http_error(errors.RepositoryNotFoundError, 404),

@@ -233,18 +233,18 @@ def _explain(error: Exception, called: str, repository: str) -> str:
     if isinstance(error, GatedRepoError):
         return (
             f"{repository} is gated: accept its terms at https://huggingface.co/{repository}, "
-            "then run `hf auth login` or set HF_TOKEN"
+            "then run `hf auth login` or set HF_TOKEN or HUGGINGFACE_TOKEN"
         )
     if isinstance(error, RepositoryNotFoundError):
         return (
             f"no folder {called!r} here and no model {repository} on the Hub; check the name, "
-            "or for a private one run `hf auth login` or set HF_TOKEN"
+            "or for a private one run `hf auth login` or set HF_TOKEN or HUGGINGFACE_TOKEN"
         )
     status = error.response.status_code if isinstance(error, HfHubHTTPError) and error.response is not None else None
     if status in (401, 403):
         return (
             f"the Hub refuses access to {repository} (HTTP {status}): see https://huggingface.co/{repository}, "
-            "then run `hf auth login` or set HF_TOKEN"
+            "then run `hf auth login` or set HF_TOKEN or HUGGINGFACE_TOKEN"
         )
     if isinstance(error, OfflineModeIsEnabled):
         reason = "HF_HUB_OFFLINE is set"

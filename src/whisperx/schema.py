@@ -66,6 +66,15 @@ class SingleCharSegment(TypedDict):
     score: NotRequired[float]
 
 
+class SegmentData(TypedDict):
+    """WhisperX's notes on a segment before it is aligned, for programs that name the type."""
+
+    clean_char: list[str]  # what can be aligned
+    clean_cdx: list[int]  # its positions in the text
+    clean_wdx: list[int]  # indices of words
+    sentence_spans: list[tuple[int, int]]  # in characters
+
+
 class SingleAlignedSegment(TypedDict):
     """A sentence with its words."""
 
