@@ -23,6 +23,10 @@ from pathlib import Path
 from time import perf_counter
 
 import jiwer
+
+import whisperx.models  # noqa: F401 before MLX, which takes the BLAS that is loaded by then
+
+# isort: split
 import mlx.core as mx
 
 from benchmarks.batch import joined, recordings, timed, versions, word_error_rate, words
