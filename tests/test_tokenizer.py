@@ -107,20 +107,34 @@ ADDED = [
 ]  # fmt: skip
 
 
+# How GPT-2 writes bytes: printable ones of Latin-1 as themselves, the others as what follows Latin-1.
+PRINTABLE = [chr(byte) for byte in (*range(33, 127), *range(161, 173), *range(174, 256))]
+CHARACTERS = [*PRINTABLE, *(chr(256 + i) for i in range(256 - len(PRINTABLE)))]
+
+
+def vocabulary_of(*tokens: str) -> dict[str, int]:
+    """These tokens, and behind them the bytes that are not among them."""
+    return {token: rank for rank, token in enumerate(dict.fromkeys([*tokens, *CHARACTERS]))}
+
+
+def special_after(vocabulary: dict[str, int]) -> dict[str, int]:
+    return {content: len(vocabulary) + i for i, content in enumerate(ADDED)}
+
+
 def test_a_folder_brings_its_own_tokenizer(tmp_path):
-    letters = {character: rank for rank, character in enumerate("abcdefghijklmnopqrstuvwxyzĠ")}
-    letters["Ġhi"] = len(letters)
-    added = {content: len(letters) + i for i, content in enumerate(ADDED)}
-    write_tokenizer(tmp_path, {**letters, "hi": 28} | added, {k: v + 1 for k, v in added.items()})
+    vocabulary = vocabulary_of("a", "b", "hi", "Ġhi")
+    added = special_after(vocabulary)
+    write_tokenizer(tmp_path, vocabulary | added, added)
     tokenizer = read_tokenizer(tmp_path, 51865)
-    assert tokenizer.decode([27, 0, 1, tokenizer.eot]) == " hiab"
+    assert tokenizer.decode([3, 0, 1, tokenizer.eot]) == " hiab"
+    assert tokenizer.decode(tokenizer.encode(" 你好 \x00\xad")) == " 你好 \x00\xad"
     assert tokenizer.no_speech == tokenizer.special["<|nocaptions|>"]
     assert tokenizer.special["<|30.00|>"] == tokenizer.no_timestamps + 1501
 
 
-MODEL = {"type": "BPE", "vocab": {"a": 0, "Ġa": 1, "merges": 2, ',"merges":[': 3}}
+MODEL = {"type": "BPE", "vocab": vocabulary_of("a", "Ġa", "merges", ',"merges":[')}
 MERGES = {"merges": [["Ġ", "a"]]}
-TOKENS = {"added_tokens": [{"content": content, "id": 4 + i} for i, content in enumerate(ADDED)]}
+TOKENS = {"added_tokens": [{"content": content, "id": 259 + i} for i, content in enumerate(ADDED)]}
 
 
 @pytest.mark.parametrize(
@@ -140,7 +154,7 @@ def test_a_tokenizer_is_the_same_wherever_its_merges_stand(tmp_path, content, in
     (tmp_path / "tokenizer.json").write_text(json.dumps(content, indent=indent, ensure_ascii=False))
     tokenizer = read_tokenizer(tmp_path, 51865)
     assert [tokenizer.decode([token]) for token in range(4)] == ["a", " a", "merges", ',"merges":[']
-    assert tokenizer.eot == 4
+    assert tokenizer.eot == 259
 
 
 @pytest.mark.parametrize(
@@ -149,6 +163,13 @@ def test_a_tokenizer_is_the_same_wherever_its_merges_stand(tmp_path, content, in
         ({"a": 0}, {"<|endoftext|>": 1}, "lacks the tokens"),
         ({"日": 0}, {}, "no byte-level BPE"),
         ({"a b": 0}, {}, "no byte-level BPE"),  # a space is written as Ġ
+        # tiktoken ends the process, past `except Exception`, where one of these reaches it.
+        (vocabulary_of() | {"ab": 0}, special_after(vocabulary_of()), "different whole numbers"),
+        (vocabulary_of() | {"ab": -1}, special_after(vocabulary_of()), "different whole numbers"),
+        (vocabulary_of() | {"ab": 2**32}, special_after(vocabulary_of()), "different whole numbers"),
+        (vocabulary_of() | {"ab": "256"}, special_after(vocabulary_of()), "different whole numbers"),
+        (vocabulary_of(), special_after(vocabulary_of()) | {"<|notimestamps|>": "9"}, "different whole numbers"),
+        ({"a": 0, "b": 1}, special_after({"a": 0, "b": 1}), "no token for 254 of the 256 bytes"),
     ],
 )
 def test_a_tokenizer_of_something_else_is_refused(tmp_path, vocabulary, added, message):

@@ -286,6 +286,7 @@ def _read_vocabulary(path: Path) -> Tokenizer:
         vocabulary: dict[str, int] = content["model"]["vocab"]
         added: dict[str, int] = {token["content"]: token["id"] for token in content["added_tokens"]}
         ranks = {_to_bytes(token): rank for token, rank in vocabulary.items() if token not in added}
+        _check_ids(list(ranks.values()), list(added.values()))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is no byte-level BPE tokenizer: {error}") from error
     if "<|nocaptions|>" in added:  # the name in Hugging Face's tokenizers of the first two generations
@@ -296,7 +297,17 @@ def _read_vocabulary(path: Path) -> Tokenizer:
     missing = [f"<|{name}|>" for name in _REQUIRED if f"<|{name}|>" not in added]
     if missing:
         raise CheckpointError(f"{path} lacks the tokens {', '.join(missing)}: this is no Whisper tokenizer.")
+    n_missing = sum(bytes([byte]) not in ranks for byte in range(256))
+    if n_missing:
+        raise CheckpointError(f"{path} has no token for {n_missing} of the 256 bytes: some text could not be encoded.")
     return _build(str(path), ranks, special)
+
+
+def _check_ids(ranks: list[Any], added: list[Any]) -> None:
+    """Raises ValueError for ids that tiktoken does not survive: it panics, which no `except Exception` catches."""
+    are_ids = all(type(token) is int and 0 <= token < 1 << 31 for token in (*ranks, *added))
+    if not are_ids or len(set(ranks)) < len(ranks):
+        raise ValueError("the ids of its tokens are not different whole numbers from 0 up")
 
 
 def _parse_tokenizer(text: bytes) -> dict[str, Any]:
