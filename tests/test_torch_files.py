@@ -188,6 +188,14 @@ def test_items_given_to_an_ordered_dict_are_not_lost(tmp_path):
         load_torch(tmp_path / "model.pt")
 
 
+def test_names_made_of_long_strings_raise_before_they_fill_memory(tmp_path):
+    """Five bytes in the file for each name of two megabytes, since the memo has the string."""
+    program = opcodes("n" * 1_000_000) + b"q\x00" + b"h\x00h\x00\x93" * 100
+    torch_zip(tmp_path / "model.pt", pickled(Raw(program)), {})
+    with pytest.raises(CheckpointError, match="a name of 2000001 characters"):
+        load_torch(tmp_path / "model.pt")
+
+
 def test_a_pickle_larger_than_any_state_dict_is_not_read(tmp_path):
     torch_zip(tmp_path / "model.pt", b"\x80\x02" + b"N0" * (9 << 20) + b"}.", {})
     with pytest.raises(CheckpointError, match="broken or unsafe pickle"):
@@ -213,6 +221,8 @@ def test_a_pickle_larger_than_any_state_dict_is_not_read(tmp_path):
         (-1, 0, (1,), (1,)),
         (13, 0, (13,), (1,)),  # the storage in the file has only 12
         (2**60, 0, (1,), (1,)),
+        (12, 0, (1,) * 65, (1,) * 65),  # NumPy has at most 64 axes
+        (12, 0, (0, 2**62, 2**62), (1, 1, 1)),  # nor a shape like this, though it is empty
     ],
 )
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])

@@ -25,6 +25,7 @@ from whisperx.checkpoints.tensors import (
     Bytes,
     Tensor,
     as_array,
+    checked_shape,
     checked_sizes,
     item_size,
     map_bytes,
@@ -34,6 +35,7 @@ from whisperx.checkpoints.tensors import (
 from whisperx.errors import CheckpointError
 
 _MAX_PICKLE_BYTES = 16 << 20  # a thousand tensors take 200 kB
+_MAX_NAME = 1000  # characters of "module name": two strings of the memo make a new one of any length, time and again
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_VERSION = 1001
 
@@ -226,7 +228,10 @@ class _Interpreter:
             case "GLOBAL":
                 stack.append(_Global(argument))
             case "STACK_GLOBAL":
-                stack.append(_Global(" ".join(_pop(stack, 2))))
+                name = " ".join(_pop(stack, 2))
+                if len(name) > _MAX_NAME:
+                    raise ValueError(f"a name of {len(name)} characters")
+                stack.append(_Global(name))
             case "BINPERSID":
                 (identity,) = _pop(stack, 1)
                 stack.append(self._storage(*identity))
@@ -272,7 +277,7 @@ class _Interpreter:
                 raise ValueError("it calls something that is no function")
 
     def _tensor(self, storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
-        shape, strides, (offset,) = checked_sizes(size), checked_sizes(stride), checked_sizes([offset])
+        shape, strides, (offset,) = checked_shape(size), checked_sizes(stride), checked_sizes([offset])
         n_items = math.prod(shape)
         end = (
             offset + 1 + sum((length - 1) * step for length, step in zip(shape, strides, strict=True)) if n_items else 0

@@ -8,6 +8,7 @@ import ast
 import json
 import math
 import re
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ _SAFETENSORS_DTYPES = {
 _MAX_NPY_HEADER_BYTES = 1 << 16
 _NPY_BFLOAT16 = ("|V2", "<V2")  # MLX writes two opaque bytes
 _ZIP_LOCAL_HEADER_BYTES = 30
+_MAX_AXES, _MAX_ITEM_BYTES = 64, 8  # of NumPy's arrays, and of the types above
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ def _safetensors_entry(path: Path, name: str, entry: Any, body: Bytes) -> Tensor
     try:
         dtype_name, shape, (begin, end) = (
             entry["dtype"],
-            checked_sizes(entry["shape"]),
+            checked_shape(entry["shape"]),
             checked_sizes(entry["data_offsets"]),
         )
     except (TypeError, KeyError, ValueError) as error:
@@ -117,10 +119,10 @@ def _npy_header(start: bytes) -> tuple[str, bool, tuple[int, ...], int]:
     if descr in _NPY_BFLOAT16:
         dtype = BFLOAT16
     elif isinstance(descr, str) and re.fullmatch(r"[<>|][biuf]\d", descr):
-        dtype = descr
+        dtype = np.dtype(descr).str
     else:
         raise ValueError("not a type of numbers")
-    return dtype, bool(header["fortran_order"]), checked_sizes(header["shape"]), end
+    return dtype, bool(header["fortran_order"]), checked_shape(header["shape"]), end
 
 
 def map_bytes(path: Path) -> Bytes:
@@ -153,6 +155,14 @@ def checked_sizes(sizes: Sequence[Any]) -> tuple[int, ...]:
     if not all(type(size) is int and size >= 0 for size in sizes):
         raise ValueError("sizes must be integers from 0 up")  # without them: they may be anything, of any length
     return tuple(sizes)
+
+
+def checked_shape(sizes: Sequence[Any]) -> tuple[int, ...]:
+    """A shape that NumPy can hold, as a tuple. Raises ValueError for any other."""
+    shape = checked_sizes(sizes)
+    if len(shape) > _MAX_AXES or math.prod(size or 1 for size in shape) > sys.maxsize // _MAX_ITEM_BYTES:
+        raise ValueError("no array has so many axes or numbers")
+    return shape
 
 
 def parse_json(text: bytes, path: Path) -> dict[str, Any]:
