@@ -2,6 +2,7 @@
 
     python -m benchmarks.alignment --align_model examples/demo-aligner                       made speech, exact truth
     python -m benchmarks.alignment --align_model FOLDER ../shared/audio/word_alignment       recordings with truth
+    python -m benchmarks.alignment --model examples/demo-model                               by a Whisper's attention
     python -m benchmarks.alignment --speed                                                   no model needed
 
 Made speech is said by flite and espeak-ng (both must be installed), which tell when each word begins: sentences that
@@ -9,8 +10,9 @@ the demo models have not been trained on, and sentences with numbers and symbols
 Recordings are those below a folder with NAME.TextGrid (tier "words" or "word") or NAME.json (pocketsphinx) beside them.
 
 Each row aligns the known text of each recording as one segment: `ours`; `letters`, where numbers are letters of any
-kind; `whisperx`, the compat mode. Distances are in milliseconds; `early` is the median with its sign, above 0 where
-words are put too early. `timed` is the share of words with times of their own. With --speed, 60 segments of 5 to 30 s
+kind; `whisperx`, the compat mode; `attention`, by a Whisper's (no numbers: the demo model cannot read digits).
+Distances are in milliseconds; `late` is the median with its sign, below 0 where words are put too early. `timed` is the
+share of words with times of their own. With --speed, 60 segments of 5 to 30 s
 with random emissions go through the trellis side by side and, one by one, through a plain NumPy version of WhisperX's
 algorithm: processor seconds, the least of five runs, since other work on the machine only adds.
 
@@ -21,6 +23,7 @@ import argparse
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -34,7 +37,8 @@ from tools import demo_speech
 from whisperx.alignment import align, load_align_model
 from whisperx.alignment.trellis import Tokens, best_paths
 from whisperx.audio import SAMPLE_RATE, load_audio
-from whisperx.schema import Audio
+from whisperx.backends.mlx import MlxBackend
+from whisperx.schema import AlignModel, Audio, SingleWordSegment
 
 # A sentence, and how its parts with numbers and symbols are said.
 NUMBERS = (
@@ -116,13 +120,11 @@ def _said(text: str, voice: demo_speech.Voice) -> tuple[Audio, tuple[tuple[float
     return np.pad(speech.audio, SAMPLE_RATE) + 0.001 * noise, tuple(times[i] for i in sorted(times))
 
 
-def measure(name: str, samples: list[Sample], model: Any, metadata: dict[str, Any], **options: Any) -> dict[str, Any]:
+def measure(name: str, samples: list[Sample], timed: Callable[[Sample], list[SingleWordSegment]]) -> dict[str, Any]:
     late: list[tuple[float, float]] = []  # start and end
     n_timed = n_words = 0
     for sample in samples:
-        duration = len(sample.audio) / SAMPLE_RATE
-        segment: Any = {"text": sample.text, "start": 0.0, "end": duration}
-        words = align([segment], model, metadata, sample.audio, "cpu", **options)["word_segments"]
+        words = timed(sample)
         assert len(words) == len(sample.times), (sample.text, words)
         n_words += len(words)
         n_timed += sum("score" in word for word in words)
@@ -144,12 +146,26 @@ def measure(name: str, samples: list[Sample], model: Any, metadata: dict[str, An
     }
 
 
-def accuracy(what: str, samples: list[Sample], model: Any, metadata: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield measure(f"{what}, ours", samples, model, metadata)
+def by_letters(
+    what: str, samples: list[Sample], model: AlignModel, metadata: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    def timed(sample: Sample, *, compat: bool = False) -> list[SingleWordSegment]:
+        segment: Any = {"text": sample.text, "start": 0.0, "end": len(sample.audio) / SAMPLE_RATE}
+        return align([segment], model, metadata, sample.audio, compat=compat)["word_segments"]
+
+    yield measure(f"{what}, ours", samples, timed)
     if what == "numbers":
         with patch("whisperx.alignment.forced.spoken_parts", lambda *_: []):
-            yield measure(f"{what}, letters", samples, model, metadata)
-    yield measure(f"{what}, whisperx", samples, model, metadata, compat=True)
+            yield measure(f"{what}, letters", samples, timed)
+    yield measure(f"{what}, whisperx", samples, partial(timed, compat=True))
+
+
+def by_attention(what: str, samples: list[Sample], backend: MlxBackend) -> dict[str, Any]:
+    def timed(sample: Sample) -> list[SingleWordSegment]:
+        (words,) = backend.time_words([sample.audio], [" " + sample.text], "en")
+        return [{"word": w.word, "start": w.start, "end": w.end, "score": w.probability} for w in words]
+
+    return measure(f"{what}, attention", samples, timed)
 
 
 def speed(n_segments: int) -> dict[str, Any]:
@@ -188,18 +204,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", help="recordings with truth; made speech without")
     parser.add_argument("--align_model", help="folder or name")
+    parser.add_argument("--model", type=Path, help="folder of a Whisper model")
     parser.add_argument("--sentences", type=int, default=60, help="made sentences")
     parser.add_argument("--speed", action="store_true")
     args = parser.parse_args()
     if args.speed:
         table = [speed(60)]
     else:
-        model, metadata = load_align_model("en", "cpu", args.align_model)
         if args.folder is not None:
             sets = {"recordings": list(recordings(args.folder))}
         else:
             sets = {"sentences": list(made_sentences(args.sentences)), "numbers": list(made_numbers())}
-        table = [row for what, samples in sets.items() for row in accuracy(what, samples, model, metadata)]
+        table = []
+        if args.model is None or args.align_model is not None:
+            aligner = load_align_model("en", "cpu", args.align_model)
+            table += [row for what, samples in sets.items() for row in by_letters(what, samples, *aligner)]
+        if args.model is not None:
+            backend = MlxBackend(args.model, device="cpu")
+            table += [by_attention(what, samples, backend) for what, samples in sets.items() if what != "numbers"]
     print(" ".join(f"{column:>19}" for column in table[0]))
     for row in table:
         print(" ".join(f"{value!s:>19}" for value in row.values()))

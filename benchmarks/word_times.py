@@ -5,14 +5,15 @@
 
 Every recording of at most 30 s below the folder that has word times beside it is taken as one chunk: NAME.TextGrid with
 a tier "words" or "word" (Praat), or NAME.json (pocketsphinx). `known` times the words of the reference; `heard` those
-that the model hears, as far as they are the words of the reference. `seconds` is what the times cost beyond the rest:
+that the model hears, as far as they are the words of the reference; `by both` those that ours and openai-whisper's
+decoding heard. `seconds` is what the times cost beyond the rest:
 for ours reading the text once more, for openai-whisper a whole pass of encoder and decoder. The last line is JSON.
 """
 
 import argparse
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from difflib import SequenceMatcher
 from pathlib import Path
 from time import perf_counter
@@ -31,6 +32,9 @@ class Word(NamedTuple):
     text: str  # as `benchmarks.batch.words` has it
     start: float
     end: float
+
+
+Distances = dict[int, tuple[float, float]]  # of start and end, by a word's place in the reference
 
 
 def reference(recording: Path) -> list[Word]:
@@ -58,13 +62,11 @@ def normalised(text: str, start: float, end: float) -> list[Word]:
     return [Word(spelled, start, end)] if spelled else []
 
 
-def errors(truth: list[Word], found: list[Word]) -> tuple[list[float], list[float]]:
-    """Distances of starts and of ends, in seconds, of the words that both have."""
+def distances(truth: list[Word], found: list[Word]) -> Distances:
+    """Of starts and of ends, in seconds, of the words that both have."""
     matcher = SequenceMatcher(None, [word.text for word in truth], [word.text for word in found], autojunk=False)
-    pairs = [
-        (truth[match.a + i], found[match.b + i]) for match in matcher.get_matching_blocks() for i in range(match.size)
-    ]
-    return [abs(a.start - b.start) for a, b in pairs], [abs(a.end - b.end) for a, b in pairs]
+    pairs = [(match.a + i, match.b + i) for match in matcher.get_matching_blocks() for i in range(match.size)]
+    return {i: (abs(truth[i].start - found[j].start), abs(truth[i].end - found[j].end)) for i, j in pairs}
 
 
 class Ours:
@@ -140,27 +142,20 @@ class Theirs:
         return normalised(timed["word"].strip(), float(timed["start"]), float(timed["end"]))
 
 
-def measure(name: str, recordings: list[Path], times: Callable[[Audio, list[Word]], list[Word]]) -> dict[str, object]:
-    starts: list[float] = []
-    ends: list[float] = []
-    n_words = 0
-    for recording in recordings:
-        truth = reference(recording)
-        distances = errors(truth, times(load_audio(recording), truth))
-        starts += distances[0]
-        ends += distances[1]
-        n_words += len(truth)
-    row = {
+def row(name: str, measured: list[Distances], n_words: int, **more: float) -> dict[str, object]:
+    """A line of the table, printed: `measured` has the words of each recording."""
+    starts, ends = 1000 * np.array([pair for recording in measured for pair in recording.values()]).T
+    columns = {
         "times": name,
         "words": f"{len(starts)}/{n_words}",
-        "start_median_ms": round(1000 * float(np.median(starts))),
-        "start_95_ms": round(1000 * float(np.percentile(starts, 95))),
-        "over_100_ms": round(float(np.mean(np.array(starts) > 0.1)), 3),
-        "end_median_ms": round(1000 * float(np.median(ends))),
-        "end_95_ms": round(1000 * float(np.percentile(ends, 95))),
+        "start_median_ms": round(float(np.median(starts))),
+        "start_95_ms": round(float(np.percentile(starts, 95))),
+        "over_100_ms": round(float(np.mean(starts > 100)), 3),
+        "end_median_ms": round(float(np.median(ends))),
+        "end_95_ms": round(float(np.percentile(ends, 95))),
     }
-    print(" ".join(f"{value!s:>16}" for value in row.values()), flush=True)
-    return row
+    print(" ".join(f"{value!s:>18}" for value in columns.values()), flush=True)
+    return columns | more
 
 
 def main() -> None:
@@ -177,23 +172,33 @@ def main() -> None:
         if args.only in str(path) and any(path.with_suffix(suffix).is_file() for suffix in (".TextGrid", ".json"))
     ]
     recordings = [path for path in recordings if len(load_audio(path)) <= CHUNK_LENGTH * SAMPLE_RATE]
+    truths = [reference(path) for path in recordings]
+    n_words = sum(map(len, truths))
     columns = ("times", "words", "start_median_ms", "start_95_ms", "over_100_ms", "end_median_ms", "end_95_ms")
     print(f"{len(recordings)} recordings")
-    print(" ".join(f"{column:>16}" for column in columns))
+    print(" ".join(f"{column:>18}" for column in columns))
     table = []
     engines: dict[str, Ours | Theirs] = {"ours": Ours(args.model)}
     if args.openai:
         engines["openai"] = Theirs(args.model)
+    heard: dict[str, list[Distances]] = {}
     for name, engine in engines.items():
-
-        def known(audio: Audio, truth: list[Word], engine: Ours | Theirs = engine) -> list[Word]:
-            return engine.known(audio, " " + " ".join(word.text for word in truth))
-
-        def heard(audio: Audio, truth: list[Word], engine: Ours | Theirs = engine) -> list[Word]:
-            return engine.heard(audio)
-
-        table.append(measure(f"{name}, known", recordings, known) | {"seconds": round(engine.seconds, 2)})
-        table.append(measure(f"{name}, heard", recordings, heard))
+        known = [
+            distances(truth, engine.known(load_audio(path), " " + " ".join(word.text for word in truth)))
+            for path, truth in zip(recordings, truths, strict=True)
+        ]
+        table.append(row(f"{name}, known", known, n_words, seconds=round(engine.seconds, 2)))
+        heard[name] = [
+            distances(truth, engine.heard(load_audio(path))) for path, truth in zip(recordings, truths, strict=True)
+        ]
+        table.append(row(f"{name}, heard", heard[name], n_words))
+    if args.openai:
+        for name in engines:
+            both = [
+                {word: (ours if name == "ours" else theirs)[word] for word in ours.keys() & theirs.keys()}
+                for ours, theirs in zip(heard["ours"], heard["openai"], strict=True)
+            ]
+            table.append(row(f"{name}, by both", both, n_words))
     print(json.dumps(table))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
+from whisperx.backends.mlx import MlxBackend
 from whisperx.checkpoints import Checkpoint, WhisperDimensions, expected_shapes
 
 # Small networks of each kind: as tiny, as large-v3 (128 mels), as turbo (few decoder layers, encoder of another width).
@@ -82,3 +83,13 @@ def random_speech(seconds: float, seed: int) -> np.ndarray:
     loudness = np.repeat(rng.uniform(0, 0.3, n_samples // 1600 + 1), 1600)[:n_samples]
     tone = np.sin(np.cumsum(np.repeat(rng.uniform(0.05, 1.0, n_samples // 3200 + 1), 3200)[:n_samples]))
     return ((noise * 0.3 + tone) * loudness).astype(np.float32)
+
+
+class EncodesOnce(MlxBackend):
+    """Keeps what it encoded: a chunk is encoded by itself whatever the batch, and that takes most of the time here."""
+
+    def _encode(self, audio, meter):
+        self.kept = getattr(self, "kept", {})
+        if id(audio) not in self.kept:
+            self.kept[id(audio)] = audio, super()._encode(audio, meter)
+        return self.kept[id(audio)][1]

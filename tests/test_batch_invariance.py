@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from random_whisper import random_speech, write_talker
+from random_whisper import EncodesOnce, random_speech, write_talker
 
 from whisperx.backends.mlx import MlxBackend
 from whisperx.models.blas import blas_in_use
@@ -45,16 +45,6 @@ MODES = {
 @pytest.fixture(scope="module")
 def talker(tmp_path_factory) -> Path:
     return write_talker(tmp_path_factory.mktemp("talker"))
-
-
-class EncodesOnce(MlxBackend):
-    """Keeps what it encoded: a chunk is encoded by itself whatever the batch, and that takes most of the time here."""
-
-    def _encode(self, audio, meter):
-        self.kept = getattr(self, "kept", {})
-        if id(audio) not in self.kept:
-            self.kept[id(audio)] = audio, super()._encode(audio, meter)
-        return self.kept[id(audio)][1]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""examples/demo-aligner on a recording whose word times the synthesiser tells: sentences and words not trained on."""
+"""The demo models on a recording whose word times the synthesiser tells: sentences and words not trained on."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,7 @@ import pytest
 
 from whisperx.alignment import align, load_align_model
 from whisperx.audio import SAMPLE_RATE, load_audio
+from whisperx.backends.mlx import MlxBackend
 from whisperx.schema import AlignModel, Audio, SingleSegment
 
 ROOT = Path(__file__).parents[1]
@@ -48,6 +49,17 @@ def test_words_start_when_they_are_said(aligner: tuple[AlignModel, dict[str, Any
     assert np.median(np.abs(starts)) <= 0.03
     assert np.mean(np.abs(starts) > 0.1) <= 0.05
     assert np.median(np.abs(ends)) <= 0.04
+
+
+def test_attention_of_the_demo_model_tells_when_words_are_said(audio: Audio) -> None:
+    backend = MlxBackend(ROOT / "examples" / "demo-model", device="cpu")
+    (found,) = backend.time_words([audio], ["".join(" " + sentence["text"] for sentence in SENTENCES)], "en")
+    truth = [word for sentence in SENTENCES for word in sentence["words"]]
+    starts = np.array([word.start for word in found]) - [word["start"] for word in truth]
+    ends = np.array([word.end for word in found]) - [word["end"] for word in truth]
+    assert np.median(np.abs(starts)) <= 0.08
+    assert np.median(np.abs(ends)) <= 0.08
+    assert abs(starts[0]) <= 0.1  # after half a second of quiet
 
 
 def test_batch_size_changes_no_word(aligner: tuple[AlignModel, dict[str, Any]], audio: Audio) -> None:

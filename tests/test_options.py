@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from fake_pipeline import FakeLoader, write_recording
 from fake_stages import FakeStages
-from random_whisper import random_speech, write_talker
+from random_whisper import EncodesOnce, random_speech, write_talker
 from test_asr import Echo
-from test_batch_invariance import EncodesOnce
 
 from whisperx import asr, cli, transcribe
 from whisperx.arguments import build_parser

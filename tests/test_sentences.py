@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whisperx.alignment.sentences import PUNKT_LANGUAGES, punkt_spans, sentence_spans
-from whisperx.tokenizer import LANGUAGES
+from whisperx.alignment.sentences import punkt_spans, sentence_spans
+from whisperx.tokenizer import LANGUAGES, PUNKT_LANGUAGES
 
 CASES = [
     ("en", ["Dr. Smith paid $3.50 for it.", "He left."]),

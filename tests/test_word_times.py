@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from random_whisper import random_speech, write_talker
+from random_whisper import EncodesOnce, random_speech, write_talker
 
 from whisperx.backends.mlx import MlxBackend
 from whisperx.errors import OptionError
@@ -40,10 +40,10 @@ def test_the_median_is_right_for_every_order_of_zeros_and_ones():
 
 
 def cheapest_path(costs: np.ndarray) -> list[int]:
-    """Cell by cell, as dynamic time warping is written down."""
+    """Cell by cell, as dynamic time warping is written down; it may begin at any frame."""
     n_rows, n_frames = costs.shape
     total = np.full((n_rows + 1, n_frames + 1), np.inf)
-    total[0, 0] = 0
+    total[0] = 0
     for i in range(1, n_rows + 1):
         for j in range(1, n_frames + 1):
             total[i, j] = costs[i - 1, j - 1] + min(total[i - 1, j - 1], total[i - 1, j], total[i, j - 1])
@@ -62,7 +62,7 @@ def test_the_path_is_the_cheapest(shape):
 
 
 def test_tokens_that_are_heard_one_after_the_other_begin_where_they_are_heard():
-    borders = [0, 11, 30, 31, 58, 80]
+    borders = [7, 11, 30, 31, 58, 80]  # nothing is heard before the first
     heard = np.full((5, 80), -1, np.float32)
     for row, (start, end) in enumerate(pairwise(borders)):
         heard[row, start:end] = 1
@@ -79,7 +79,7 @@ def test_times_never_go_back_nor_beyond_the_sound(n_tokens, n_frames):
     scores = RNG.standard_normal((2, n_tokens + 4, n_frames)).astype(np.float32) * 5
     times = token_times(scores, 2, n_tokens)
     assert len(times) == n_tokens + 1
-    assert times[0] == 0
+    assert times[0] >= 0
     assert (np.diff(times) >= 0).all()
     assert times[-1] <= (n_frames - 1) * 0.02 + 1e-9
 
@@ -181,14 +181,6 @@ MODES = {
     "timestamps": replace(GREEDY, without_timestamps=False, max_initial_timestamp=1.0),
     "prompts": replace(GREEDY, initial_prompt="Once upon a time", prefix="And"),
 }
-
-
-class EncodesOnce(MlxBackend):
-    def _encode(self, audio, meter):
-        self.kept = getattr(self, "kept", {})
-        if id(audio) not in self.kept:
-            self.kept[id(audio)] = audio, super()._encode(audio, meter)
-        return self.kept[id(audio)][1]
 
 
 @pytest.fixture(scope="module")

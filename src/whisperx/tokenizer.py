@@ -62,6 +62,29 @@ TO_LANGUAGE_CODE = {name: code for code, name in LANGUAGES.items()} | {
 # Written without spaces between words.
 UNSPACED_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "km", "yue"})
 
+# Languages of Punkt, NLTK's sentence splitter, which WhisperX uses.
+PUNKT_LANGUAGES = {
+    "cs": "czech",
+    "da": "danish",
+    "de": "german",
+    "el": "greek",
+    "en": "english",
+    "es": "spanish",
+    "et": "estonian",
+    "fi": "finnish",
+    "fr": "french",
+    "it": "italian",
+    "ml": "malayalam",
+    "nl": "dutch",
+    "no": "norwegian",
+    "pl": "polish",
+    "pt": "portuguese",
+    "ru": "russian",
+    "sl": "slovene",
+    "sv": "swedish",
+    "tr": "turkish",
+}
+
 N_TIMESTAMPS = 1501
 SECONDS_PER_TIMESTAMP = 0.02
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from whisperx.subtitles.cues import format_timestamp
 from whisperx.subtitles.languages import LANGUAGES_WITHOUT_SPACES
-from whisperx.tokenizer import LANGUAGES, TO_LANGUAGE_CODE
+from whisperx.tokenizer import LANGUAGES, PUNKT_LANGUAGES, TO_LANGUAGE_CODE
 from whisperx.writers import (
     ResultWriter,
     SubtitlesWriter,
@@ -44,29 +44,6 @@ __all__ = [
     "optional_int",
     "str2bool",
 ]
-
-# Languages of NLTK's sentence splitter, which WhisperX uses.
-PUNKT_LANGUAGES = {
-    "cs": "czech",
-    "da": "danish",
-    "de": "german",
-    "el": "greek",
-    "en": "english",
-    "es": "spanish",
-    "et": "estonian",
-    "fi": "finnish",
-    "fr": "french",
-    "it": "italian",
-    "ml": "malayalam",
-    "nl": "dutch",
-    "no": "norwegian",
-    "pl": "polish",
-    "pt": "portuguese",
-    "ru": "russian",
-    "sl": "slovene",
-    "sv": "swedish",
-    "tr": "turkish",
-}
 
 _Series = TypeVar("_Series", bound=Any)  # pandas.Series, which this package does not need
 

@@ -6,7 +6,8 @@ import punkt
 import pytest
 from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
 
-from whisperx.alignment.sentences import PUNKT_LANGUAGES, punkt_spans
+from whisperx.alignment.sentences import punkt_spans
+from whisperx.tokenizer import PUNKT_LANGUAGES
 
 ENDS = [".", ".", ".", "?", "!", "...", ".\"", "!)", ",", ";", ":", ""]  # fmt: skip
 OPENINGS = ["", "", "", "", '"', "(", "“", "3.5 ", "U.S. ", "No. "]

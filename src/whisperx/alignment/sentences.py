@@ -12,29 +12,7 @@ from functools import cache
 
 from punkt import PunktSentenceTokenizer, load_model
 
-from whisperx.tokenizer import UNSPACED_LANGUAGES
-
-PUNKT_LANGUAGES = {
-    "cs": "czech",
-    "da": "danish",
-    "de": "german",
-    "el": "greek",
-    "en": "english",
-    "es": "spanish",
-    "et": "estonian",
-    "fi": "finnish",
-    "fr": "french",
-    "it": "italian",
-    "nl": "dutch",
-    "no": "norwegian",
-    "pl": "polish",
-    "pt": "portuguese",
-    "sl": "slovene",
-    "sv": "swedish",
-    "tr": "turkish",
-    "ml": "malayalam",
-    "ru": "russian",
-}
+from whisperx.tokenizer import PUNKT_LANGUAGES, UNSPACED_LANGUAGES
 
 Interval = tuple[int, int]  # from the first character to before the last
 

@@ -64,18 +64,20 @@ def median_of_7(x: Floats) -> Floats:
 
 
 def best_path(costs: Floats) -> Frames:
-    """The frame at which each row (n_tokens, n_frames) is entered on the cheapest path from the first to the last cell.
+    """The frame at which each row (n_tokens, n_frames) is entered on the cheapest path from the first row to the last
+    cell.
 
-    A step goes to the next row, the next frame, or both. Row by row: to be at a frame after entering the row at another
-    costs what it took to get there and the sum of the costs between; the sums of the row turn that into a running
-    minimum.
+    A step goes to the next row, the next frame, or both. Frames before the first row cost nothing, which is what the
+    average token costs: a silence before the first word is left out, where openai/whisper's path gives it to that word.
+    Row by row: to be at a frame after entering the row at another costs what it took to get there and the sum of the
+    costs between; the sums of the row turn that into a running minimum.
     """
     n_rows, n_frames = costs.shape
     frames = np.arange(n_frames)
     entered = np.zeros((n_rows, n_frames), np.intp)  # of a path at this frame of this row
     with_frame = np.zeros((n_rows, n_frames), np.bool_)  # whether it would enter together with the next frame
-    total = np.cumsum(costs[0], dtype=np.float64)
-    for row in range(1, n_rows):
+    total = np.zeros(n_frames)
+    for row in range(n_rows):
         own = costs[row].astype(np.float64)
         sums = np.cumsum(own)
         before = _shifted(total)
@@ -87,7 +89,7 @@ def best_path(costs: Floats) -> Frames:
 
     starts = np.zeros(n_rows, np.intp)
     frame = n_frames - 1
-    for row in range(n_rows - 1, 0, -1):
+    for row in range(n_rows - 1, -1, -1):
         starts[row] = entered[row, frame]
         frame = starts[row] - with_frame[row, starts[row]]
     return starts
