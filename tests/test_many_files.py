@@ -178,6 +178,16 @@ def test_the_next_recording_is_read_while_this_one_is_decoded(loader, tmp_path: 
     assert heard == [1, 2, 3]
 
 
+def test_stdin_is_read_by_the_thread_that_ctrl_c_can_interrupt(loader, monkeypatch: pytest.MonkeyPatch) -> None:
+    readers = []
+    transcriber = Transcriber(TranscribeOptions())
+    monkeypatch.setattr(transcriber, "prepare", lambda *_: readers.append(threading.current_thread()))
+    with Lookahead(transcriber, ["1.wav", "-"]) as lookahead:
+        lookahead.start(1)
+        lookahead.take(1, Meter())
+    assert readers == [threading.main_thread()]
+
+
 def test_what_is_done_ahead_is_no_part_of_the_time_of_a_recording(command: Command, folder: Path) -> None:
     for seconds in (1, 2):
         write_recording(folder / f"{seconds}.wav", seconds)

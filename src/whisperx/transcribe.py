@@ -15,7 +15,7 @@ from whisperx.asr import load_model
 from whisperx.audio import CHUNK_LENGTH, SAMPLE_RATE, load_audio
 from whisperx.diarize import DiarizationPipeline, Diarizer, assign_speakers, assign_word_speakers, load_diarizer
 from whisperx.errors import ModelError, OptionError, WhisperXError
-from whisperx.inputs import readable
+from whisperx.inputs import STDIN, readable
 from whisperx.schema import (
     AlignedTranscriptionResult,
     AlignModel,
@@ -432,8 +432,11 @@ class Lookahead:
         self._thread.shutdown(cancel_futures=True)
 
     def start(self, index: int) -> None:
-        """Begin to prepare the recording of this index, if there is one."""
-        if index < len(self._paths):
+        """Begin to prepare the recording of this index, if there is one.
+
+        Not stdin: a thread that waits for it cannot be interrupted, and would hold up the end of the process.
+        """
+        if index < len(self._paths) and self._paths[index] != STDIN:
             self._started[index] = self._thread.submit(self._prepare, self._paths[index])
 
     def take(self, index: int, meter: Meter) -> Prepared:
