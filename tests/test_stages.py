@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fake_pipeline import Command, FakeLoader, errors, write_recording
 
-from whisperx.errors import ModelNotFoundError
+from whisperx.errors import ModelNotFoundError, OptionError
 from whisperx.transcribe import TranscribeOptions, Transcriber
 
 
@@ -215,7 +215,35 @@ def test_transcripts_in_a_folder_go_by_name_and_one_that_is_missing_concerns_its
     assert len(errors(err)) == 1
     assert "a.json" in errors(err)[0]
     assert [path.name for path in folder.glob("*.txt")] == ["b.txt"]
-    assert command("a.wav", "b.wav", "--align_only", "known/b.srt")[0] == 1
+
+
+def test_one_transcript_is_not_that_of_the_only_recording_that_is_left_to_do(command: Command, folder: Path) -> None:
+    for name in ("a", "b"):
+        write_recording(folder / f"{name}.wav", 2)
+    (folder / "known.srt").write_text(SRT)
+    (folder / "a.txt").write_text("done before")
+    status, _, err = command("a.wav", "b.wav", "--align_only", "known.srt", "-f", "txt", "--skip_existing")
+    assert status == 1
+    assert "--align_only known.srt: one transcript cannot be that of 2 recordings" in errors(err)[0]
+    assert not (folder / "b.txt").exists()
+
+
+def test_known_transcripts_in_many_languages_keep_two_aligners_in_memory(loader, stages, tmp_path) -> None:
+    stages.languages = {"de", "en", "fr"}
+    path = write_recording(tmp_path / "talk.wav", 2)
+    transcriber = Transcriber(TranscribeOptions())
+    for language in ("de", "en", "fr", "de"):
+        transcriber.align_only(path, [{"text": " Yes.", "start": 0.0, "end": 1.0}], language)
+    assert [asked[0] for name, asked in stages.asked if name == "load_align_model"] == ["de", "en", "fr", "de"]
+
+
+def test_a_language_that_had_no_aligner_is_an_error_where_one_is_needed(loader, stages, tmp_path) -> None:
+    stages.languages = set()
+    path = write_recording(tmp_path / "talk.wav", 2)
+    transcriber = Transcriber(TranscribeOptions())
+    transcriber(path, on_segment=lambda _: None, on_progress=lambda *_: None)
+    with pytest.raises(OptionError, match="No default align-model for language: de"):
+        transcriber.align_only(path, [{"text": " Ja.", "start": 0.0, "end": 1.0}], "de")
 
 
 def test_a_known_transcript_needs_an_alignment_model(command: Command, folder: Path, stages) -> None:

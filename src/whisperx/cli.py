@@ -88,7 +88,7 @@ def _run(args: argparse.Namespace) -> int:
     paths, problems = _recordings(args.audio)
     jobs = _jobs(args, paths)
     if args.align_only is not None:
-        jobs, without = _with_transcripts(args, jobs)
+        jobs, without = _with_transcripts(args, jobs, len(paths))
         problems += without
     transcriber = Transcriber(_options(args))
     run = Run(options=transcriber.options)
@@ -148,13 +148,15 @@ def _jobs(args: argparse.Namespace, paths: Sequence[str]) -> list[_Job]:
     return jobs
 
 
-def _with_transcripts(args: argparse.Namespace, jobs: Sequence[_Job]) -> tuple[list[_Job], list[str]]:
+def _with_transcripts(
+    args: argparse.Namespace, jobs: Sequence[_Job], n_recordings: int
+) -> tuple[list[_Job], list[str]]:
     """The jobs that `--align_only` has a transcript for, and what is wrong with those of the others."""
     from whisperx.transcripts import SUFFIXES, read_transcript
 
     known = Path(args.align_only)
-    if len(jobs) > 1 and not known.is_dir():
-        raise OptionError(f"--align_only {known}: one transcript cannot be that of {len(jobs)} recordings.")
+    if n_recordings > 1 and not known.is_dir():
+        raise OptionError(f"--align_only {known}: one transcript cannot be that of {n_recordings} recordings.")
     found, problems = [], []
     for job in jobs:
         of_its_name = [known / f"{stem_of(job.path)}{suffix}" for suffix in SUFFIXES] if known.is_dir() else [known]

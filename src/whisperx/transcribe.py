@@ -231,10 +231,8 @@ class Transcriber:
         meter = meter or Meter()
         prepared = recording if isinstance(recording, Prepared) else self.prepare(recording, meter)
         meter.count("samples", len(prepared.audio))
-        if language not in self._aligners:
-            start = perf_counter()
-            self._aligners[language] = self._load_aligner(language)
-            self.load_seconds += perf_counter() - start
+        if self._aligners.get(language) is None:
+            self._keep_aligner(language)
         result = {"segments": list(transcript), "language": language}
         return cast(AlignedTranscriptionResult, self._finished(result, prepared.audio, on_problem, meter))
 
@@ -265,27 +263,29 @@ class Transcriber:
     def _aligner(self, language: str) -> tuple[AlignModel, dict[str, Any]] | None:
         """The alignment model for a language; None, and one warning, where there is none to be had."""
         if language not in self._aligners:
-            loaded = [code for code, aligner in self._aligners.items() if aligner is not None]
-            if len(loaded) >= _MOST_ALIGNERS:
-                del self._aligners[loaded[0]]
-            start = perf_counter()
             try:
-                self._aligners[language] = self._load_aligner(language)
+                self._keep_aligner(language)
             except Exception as error:
                 logger.warning("words in %r are timed by the model's attention instead: %s", language, error)
                 self._aligners[language] = None
-            self.load_seconds += perf_counter() - start
         return self._aligners[language]
 
-    def _load_aligner(self, language: str) -> tuple[AlignModel, dict[str, Any]]:
-        options = self.options
-        return load_align_model(
-            language,
-            options.device,
-            model_name=options.align_model,
-            model_dir=options.model_dir,
-            model_cache_only=options.model_cache_only,
-        )
+    def _keep_aligner(self, language: str) -> None:
+        """Load the alignment model for a language, the oldest given up where there would be too many."""
+        loaded = [code for code, aligner in self._aligners.items() if aligner is not None]
+        if len(loaded) >= _MOST_ALIGNERS:
+            del self._aligners[loaded[0]]
+        options, start = self.options, perf_counter()
+        try:
+            self._aligners[language] = load_align_model(
+                language,
+                options.device,
+                model_name=options.align_model,
+                model_dir=options.model_dir,
+                model_cache_only=options.model_cache_only,
+            )
+        finally:
+            self.load_seconds += perf_counter() - start
 
     def _aligned(self, result: TranscriptionResult, audio: Audio) -> AlignedTranscriptionResult:
         """The result with words; neighbours in one language are aligned together."""
