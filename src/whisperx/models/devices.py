@@ -15,12 +15,14 @@ def find_device(name: str, index: int = 0) -> mx.Device:
         raise OptionError(f"Unknown device: {name}; expected auto, cpu, cuda, cuda:N, mps or mlx.")
     if kind == "cpu":
         return mx.Device(mx.cpu)
-    if kind in ("auto", "mlx"):
-        return mx.default_device() if not index else mx.Device(mx.gpu, index)
-    available = mx.metal.is_available() if kind in ("mps", "metal") else mx.is_available(mx.gpu)
-    if not available:
+    n_gpus, wanted = mx.device_count(mx.gpu), int(number) if number else index
+    if kind in ("auto", "mlx") and not (n_gpus and wanted):
+        return mx.default_device()
+    if n_gpus == 0 or (kind in ("mps", "metal") and not mx.metal.is_available()):
         raise BackendError(
             f"MLX finds no device {name!r} here. Use --device cpu, or on Linux with an NVIDIA GPU: "
             "pip install 'whisperx-mlx[cuda13]' (or [cuda12])."
         )
-    return mx.Device(mx.gpu, int(number) if number else index)
+    if wanted >= n_gpus:
+        raise BackendError(f"MLX finds {n_gpus} of these devices here, counted from 0: there is no number {wanted}.")
+    return mx.Device(mx.gpu, wanted)
