@@ -51,9 +51,6 @@ _STORAGE_DTYPES = {
     "torch IntStorage": "i4",
     "torch LongStorage": "i8",
 }
-_INERT_GLOBALS = {
-    f"torch {name}" for name in ("float16", "bfloat16", "float32", "float64", "bool", "uint8", "int32", "int64")
-}
 
 # What the checkpoints of PyTorch Lightning and pyannote.audio hold besides tensors, as beginnings of "module name".
 LIGHTNING_OBJECTS = (
