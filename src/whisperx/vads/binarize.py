@@ -4,16 +4,27 @@ Everything is counted in samples, as integers; seconds appear only in the spans 
 `(n, 2)`: start and end, in order of time, not overlapping.
 """
 
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from whisperx.audio import SAMPLE_RATE
+from whisperx.errors import OptionError
 from whisperx.schema import Span
 
 Scores: TypeAlias = npt.NDArray[np.float32]
 Regions: TypeAlias = npt.NDArray[np.int64]
+
+
+def check_settings(settings: Mapping[str, float | None]) -> None:
+    """Raises OptionError for a threshold (`vad_...`) not between 0 and 1, or a number of milliseconds below 0."""
+    for name, value in settings.items():
+        if name.startswith("vad_") and value is not None and not 0 < value < 1:
+            raise OptionError(f"{name} is a decimal value between 0 and 1.")
+        if name.endswith("_ms") and value is not None and value < 0:
+            raise OptionError(f"{name} is a number of milliseconds from 0 up, not {value}.")
 
 
 def binarize(

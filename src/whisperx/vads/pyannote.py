@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,15 @@ from whisperx.audio import SAMPLE_RATE, as_samples
 from whisperx.errors import ModelNotFoundError, OptionError
 from whisperx.models.segmentation import FIRST_FRAME_MIDDLE, FRAME_STEP, overlap_add, packaged_segmentation
 from whisperx.schema import Audio, Span
-from whisperx.vads.binarize import Scores, bridge_pauses, drop_short, hysteresis, pad_regions, split_long
+from whisperx.vads.binarize import (
+    Scores,
+    bridge_pauses,
+    check_settings,
+    drop_short,
+    hysteresis,
+    pad_regions,
+    split_long,
+)
 from whisperx.vads.vad import MergedSpeech, Vad
 
 
@@ -39,13 +47,7 @@ class Pyannote:
     step_seconds: float = 2.5
 
     def __post_init__(self) -> None:
-        for name in ("vad_onset", "vad_offset"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < 1:
-                raise OptionError(f"{name} is a decimal value between 0 and 1.")
-        for name in ("min_silence_duration_ms", "min_speech_duration_ms", "speech_pad_ms"):
-            if getattr(self, name) < 0:
-                raise OptionError(f"{name} is a number of milliseconds from 0 up, not {getattr(self, name)}.")
+        check_settings(asdict(self))
         if not self.max_speech_duration_s > 0:
             raise OptionError(f"max_speech_duration_s is more than 0 seconds, not {self.max_speech_duration_s}.")
 

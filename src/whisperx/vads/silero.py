@@ -1,12 +1,11 @@
 """Silero VAD: network, thresholds and lengths together."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from whisperx.audio import SAMPLE_RATE
-from whisperx.errors import OptionError
 from whisperx.models.silero import WINDOW, load_silero
 from whisperx.schema import Audio, Span
-from whisperx.vads.binarize import Scores, binarize
+from whisperx.vads.binarize import Scores, binarize, check_settings
 
 
 @dataclass(frozen=True)
@@ -28,12 +27,7 @@ class Silero:
     speech_pad_ms: int = 400
 
     def __post_init__(self) -> None:
-        _check_probability("vad_onset", self.vad_onset)
-        if self.vad_offset is not None:
-            _check_probability("vad_offset", self.vad_offset)
-        for name in ("min_silence_duration_ms", "min_speech_duration_ms", "speech_pad_ms"):
-            if getattr(self, name) < 0:
-                raise OptionError(f"{name} is a number of milliseconds from 0 up, not {getattr(self, name)}.")
+        check_settings(asdict(self))
 
     def __call__(self, audio: Audio) -> list[Span]:
         """Spans of speech in float32 `(n_samples,)` at 16 kHz, in seconds, in order, not overlapping."""
@@ -55,8 +49,3 @@ class Silero:
 
 def _samples(milliseconds: int) -> int:
     return milliseconds * SAMPLE_RATE // 1000
-
-
-def _check_probability(name: str, value: float) -> None:
-    if not 0 < value < 1:
-        raise OptionError(f"{name} is a decimal value between 0 and 1.")

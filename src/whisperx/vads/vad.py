@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any, TypedDict
 
 from whisperx.audio import CHUNK_LENGTH, SAMPLE_RATE
-from whisperx.errors import OptionError
 from whisperx.schema import Audio, Span
+from whisperx.vads.binarize import check_settings
 
 
 class MergedSpeech(TypedDict):
@@ -24,8 +24,7 @@ class Vad:
     """
 
     def __init__(self, vad_onset: float) -> None:
-        if not 0 < vad_onset < 1:
-            raise OptionError("vad_onset is a decimal value between 0 and 1.")
+        check_settings({"vad_onset": vad_onset})
 
     @staticmethod
     def preprocess_audio(audio: Audio) -> Any:
@@ -54,10 +53,10 @@ class Vad:
 class Adapted:
     """A detector of WhisperX's kind as this package calls one: audio -> spans."""
 
-    def __init__(self, vad: Any, onset: float, offset: float | None, chunk_size: float = CHUNK_LENGTH) -> None:
-        self._vad, self._onset, self._offset, self._chunk_size = vad, onset, offset, chunk_size
+    def __init__(self, vad: Any, onset: float, offset: float | None) -> None:
+        self._vad, self._onset, self._offset = vad, onset, offset
 
     def __call__(self, audio: Audio) -> list[Span]:
         found = self._vad({"waveform": self._vad.preprocess_audio(audio), "sample_rate": SAMPLE_RATE})
-        merged = self._vad.merge_chunks(found, self._chunk_size, onset=self._onset, offset=self._offset)
+        merged = self._vad.merge_chunks(found, CHUNK_LENGTH, onset=self._onset, offset=self._offset)
         return [Span(float(speech["start"]), float(speech["end"])) for speech in merged]
