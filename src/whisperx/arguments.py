@@ -72,6 +72,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--vad_onset", type=_probability, default=0.5, metavar="P", help="speech begins at this probability")
     add("--vad_offset", type=_probability, default=0.363, metavar="P", help="speech ends below this probability")
     add("--chunk_size", type=_positive, default=LONGEST_CHUNK, metavar="S", help="seconds decoded as one, at most")
+    help_ = "decode these seconds and no others, speech or not: start,end,start,end,...; the last end may be left out"
+    add("--clip_timestamps", type=_clip_timestamps, default=None, metavar="S,S,...", help=help_)
 
     add = parser.add_argument_group("words and speakers").add_argument
     add("--no_align", action="store_true", help="no word times: segments as they were decoded")
@@ -173,6 +175,8 @@ def check_together(parser: argparse.ArgumentParser, args: argparse.Namespace) ->
     of_diarization = ("speaker_embeddings", "min_speakers", "max_speakers", "num_speakers")
     given = [] if args.diarize else [name for name in of_diarization if getattr(args, name)]
     idle = [f"--{name} has no effect without --diarize" for name in given]
+    if args.clip_timestamps and args.align_only is not None:
+        idle.append("--clip_timestamps has no effect with --align_only: nothing is decoded")
     if args.max_line_count and not args.max_line_width:
         idle.append("--max_line_count has no effect without --max_line_width")
     return idle + [f"--{name} has no effect here: {WITHOUT_MEANING[name]}" for name in args.without_meaning]
@@ -285,6 +289,15 @@ def _tokens(text: str) -> tuple[int, ...]:
         return tuple(int(token) for token in text.split(",") if token.strip())
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected token ids with commas between, not {text!r}") from None
+
+
+def _clip_timestamps(text: str) -> tuple[float, ...]:
+    from whisperx.schema import clip_times
+
+    try:
+        return clip_times(text)
+    except OptionError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _language(text: str) -> str:

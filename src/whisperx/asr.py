@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import zip_longest
 from numbers import Integral, Real
 from types import NoneType
 from typing import Any, get_args, get_type_hints
@@ -11,7 +12,7 @@ from typing import Any, get_args, get_type_hints
 from whisperx.audio import CHUNK_LENGTH, SAMPLE_RATE, as_samples
 from whisperx.backends import load_backend
 from whisperx.chunks import pack
-from whisperx.errors import OptionError
+from whisperx.errors import ClipError, OptionError
 from whisperx.hub import first_token, resolve
 from whisperx.schema import (
     Audio,
@@ -23,11 +24,13 @@ from whisperx.schema import (
     ProgressCallback,
     SingleSegment,
     SingleWordSegment,
+    Span,
     Task,
     TimedText,
     TimedWord,
     TranscriptionResult,
     Vad,
+    clip_times,
 )
 from whisperx.tokenizer import UNSPACED_LANGUAGES, Tokenizer, language_code
 from whisperx.vads import Vad as WhisperXVad
@@ -110,9 +113,19 @@ class FasterWhisperPipeline:
 
     def find_speech(self, audio: str | os.PathLike[str] | Audio, chunk_size: float = CHUNK_LENGTH) -> list[Chunk]:
         """The chunks that `transcribe` decodes, for callers who find the speech of one recording while another is
-        decoded: `transcribe(audio, chunks=find_speech(audio))` is `transcribe(audio)`."""
-        samples = as_samples(audio)
-        return pack(self.vad_model(samples), samples, min(chunk_size, self._vad_params.get("chunk_size", CHUNK_LENGTH)))
+        decoded: `transcribe(audio, chunks=find_speech(audio))` is `transcribe(audio)`.
+
+        Where `options.clip_timestamps` are given they are the chunks, and the detector is not asked.
+        """
+        return self._chunks(as_samples(audio), chunk_size, self.options.clip_timestamps)
+
+    def _chunks(self, samples: Audio, chunk_size: float, clip_timestamps: tuple[float, ...]) -> list[Chunk]:
+        longest = min(chunk_size, self._vad_params.get("chunk_size", CHUNK_LENGTH))
+        if not clip_timestamps:
+            return pack(self.vad_model(samples), samples, longest)
+        # Each by itself: what lies between two clips is not to be heard.
+        clips = _clips(clip_timestamps, len(samples) / SAMPLE_RATE)
+        return [chunk for clip in clips for chunk in pack([clip], samples, longest)]
 
     def transcribe(
         self,
@@ -144,7 +157,7 @@ class FasterWhisperPipeline:
         print_progress, combined_progress : print percentages, up to 50 when alignment is to follow
         verbose : print each segment
         progress_callback : called with 0..100
-        chunks : what `find_speech` has found in `audio`; None: it is called now
+        chunks : what `find_speech` has found in `audio`; None: it is found now
         word_timestamps : whether segments have `words` with times, by the model's attention; or a function that tells
             so of a language, by its code
         on_segment : called with each segment in order of time, as soon as all up to it are decoded
@@ -161,7 +174,7 @@ class FasterWhisperPipeline:
             samples = as_samples(audio)
         if chunks is None:
             with meter.time("vad"):
-                chunks = self.find_speech(samples, chunk_size)
+                chunks = self._chunks(samples, chunk_size, base.clip_timestamps)
         meter.count("chunks", len(chunks))
         with meter.time("language"):
             code, probability = self._language(language, chunks, samples)
@@ -256,6 +269,15 @@ class FasterWhisperPipeline:
         winner = max(votes, key=lambda code: votes[code])
         logger.info("Detected language: %s (%.2f) in %d chunks of speech", winner, votes[winner] / n_votes, n_votes)
         return winner, votes[winner] / n_votes
+
+
+def _clips(times: tuple[float, ...], duration: float) -> list[Span]:
+    """The spans that `clip_timestamps` mean in a recording of so many seconds."""
+    last = max(times[::2])
+    if last >= duration:
+        raise ClipError(f"clip_timestamps: a clip begins at {last:g} s, but the recording ends at {duration:.2f} s.")
+    spans = zip_longest(times[::2], times[1::2], fillvalue=duration)
+    return [Span(start, min(end, duration)) for start, end in spans]
 
 
 def _spoken_most(chunks: list[Chunk], languages: dict[int, str]) -> str:
@@ -505,7 +527,6 @@ WITHOUT_EFFECT: dict[str, object] = {
     "multilingual": True,
     "prepend_punctuations": "\"'“¿([{-",
     "append_punctuations": "\"'.。,，!！?？:：”)]}、",
-    "clip_timestamps": None,
     "hallucination_silence_threshold": None,
 }
 
@@ -551,6 +572,8 @@ _KINDS: dict[type, tuple[type, str]] = {
 def _converted(name: str, value: Any) -> Any:
     if name in ("temperatures", "suppress_tokens"):
         return _numbers(name, value)
+    if name == "clip_timestamps":
+        return clip_times(value)
     if name == "initial_prompt" and not isinstance(value, str | NoneType):
         return _tokens(value)
     if name in ("best_of", "beam_size") and value is None:

@@ -17,7 +17,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from whisperx.arguments import LONGEST_CHUNK, build_parser, check_together, complete
-from whisperx.errors import AudioError, OptionError, WhisperXError
+from whisperx.errors import AudioError, ClipError, OptionError, WhisperXError
 from whisperx.inputs import find_recordings, output_names, shown, stem_of
 from whisperx.log_utils import StderrHandler
 from whisperx.screen import Screen
@@ -211,9 +211,10 @@ def _transcribe(
         if problems:  # the transcript is there, but not all that was asked for
             recording.error = "; ".join(f"{shown(job.path)}: {_explain(problem)}" for problem in problems)
     except WhisperXError as error:
-        if not isinstance(error, AudioError):
+        if not isinstance(error, AudioError | ClipError):
             raise  # a model, an engine or an option that will not do for the other recordings either
-        recording.error = _explain(error)
+        where = "" if isinstance(error, AudioError) else f"{shown(job.path)}: "
+        recording.error = where + _explain(error)
     except Exception as error:
         recording.error = f"{shown(job.path)}: {_explain(error)}"
     recording.wall_seconds = perf_counter() - start - (transcriber.load_seconds - load_seconds)

@@ -7,6 +7,7 @@
     │   └── CheckpointError(ValueError)  files are there but are no usable checkpoint (broken, unsafe, tensors missing)
     ├── BackendError(RuntimeError)      the engine asked for is not installed or cannot run on this machine
     └── OptionError(ValueError)         an option out of its range, or one that cannot be honoured
+        └── ClipError                   clip_timestamps that this recording, being too short, does not have
 
 Each class is also the builtin that WhisperX raises in the same place, so `except RuntimeError` written for WhisperX
 keeps working. Messages are one line: what was wrong, what was expected, what to do.
@@ -42,3 +43,7 @@ class BackendError(WhisperXError, RuntimeError):
 
 class OptionError(WhisperXError, ValueError):
     """An option out of its range, or one that cannot be honoured."""
+
+
+class ClipError(OptionError):
+    """Clips that begin where the recording has ended; for another recording they may do."""

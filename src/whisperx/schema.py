@@ -4,9 +4,10 @@
 is in seconds. The TypedDicts have the keys of WhisperX, in its order.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import isfinite
 from numbers import Real
 from time import perf_counter
@@ -185,6 +186,10 @@ class DecodingOptions:
 
     word_timestamps: bool = False  # when each word is said, too: where the model listened while it chose it
 
+    # Which seconds of a recording are decoded, in place of the speech that is found: start, end, start, end, ...; the
+    # last clip without an end reaches to that of the recording. Empty: all speech. See `clip_times` for other forms.
+    clip_timestamps: tuple[float, ...] = ()
+
     def __post_init__(self) -> None:
         # As programs written for WhisperX give them: a number or a list.
         temperatures = self.temperatures
@@ -192,6 +197,7 @@ class DecodingOptions:
             temperatures = (float(temperatures),)
         object.__setattr__(self, "temperatures", tuple(temperatures))
         object.__setattr__(self, "suppress_tokens", tuple(self.suppress_tokens or ()))
+        object.__setattr__(self, "clip_timestamps", clip_times(self.clip_timestamps))
         ranges: dict[str, tuple[bool, str]] = {
             "task": (self.task in ("transcribe", "translate"), "transcribe or translate"),
             "max_initial_timestamp": (0 <= self.max_initial_timestamp <= 30, "0 to 30 seconds"),
@@ -213,6 +219,30 @@ class DecodingOptions:
         for name, (is_fine, expected) in ranges.items():
             if not is_fine:
                 raise OptionError(f"{name} is {expected}, not {getattr(self, name)!r}.")
+
+
+def clip_times(clips: object) -> tuple[float, ...]:
+    """The clips of a recording as start, end, start, end, ... in seconds; the last end may be missing.
+
+    clips : the same as numbers in a sequence or as text with commas between ("0,30,60"), as openai-whisper takes them;
+        `{"start": 0, "end": 30}` for each, as faster-whisper takes them; or None for none
+
+    Raises OptionError for clips that are something else, end before they start, or overlap or go back in time.
+    """
+    expected = 'pairs of start and end in seconds that do not go back, as "0,30,60,90"'
+    items: Any = () if clips is None else clips
+    given: list[Any] = []
+    try:
+        for item in items.split(",") if isinstance(items, str) and items else items:
+            given += [item["start"], item["end"]] if isinstance(item, Mapping) else [item]
+        times = tuple(float(time) for time in given)
+    except (TypeError, ValueError, KeyError) as error:
+        raise OptionError(f"clip_timestamps is {expected}, not {clips!r}.") from error
+    is_in_order = all(before <= after for before, after in pairwise(times))
+    has_lengths = all(start < end for start, end in zip(times[::2], times[1::2], strict=False))
+    if not (is_in_order and has_lengths and all(isfinite(time) and time >= 0 for time in times)):
+        raise OptionError(f"clip_timestamps is {expected}, not {clips!r}.")
+    return times
 
 
 @dataclass(frozen=True, slots=True)
