@@ -130,6 +130,12 @@ def test_sizes_follow_from_the_weights_alone(tmp_path: Path) -> None:
         ({"hidden_act": "relu"}, "hidden_act"),
         ({"conv_stride": [5, 2]}, "7 convolutions but 2 strides"),
         ({"num_attention_heads": 5}, "5 attention heads"),
+        ({"num_attention_heads": 0}, "0 attention heads"),
+        ({"num_attention_heads": -1}, "-1 attention heads"),
+        ({"num_attention_heads": "3"}, "describe no wav2vec2 or HuBERT network"),
+        ({"conv_stride": None}, "describe no wav2vec2 or HuBERT network"),
+        ({"layer_norm_eps": None}, "describe no wav2vec2 or HuBERT network"),
+        ({"layer_norm_eps": 0}, "describe no wav2vec2 or HuBERT network"),
     ],
 )
 def test_network_of_another_kind_is_named(tmp_path: Path, settings: dict[str, Any], told: str) -> None:
@@ -142,6 +148,16 @@ def test_pre_trained_network_without_labels_is_refused(tmp_path: Path) -> None:
     arrays = {name: array for name, array in random_wav2vec2(SMALL_WAV2VEC2["base"]).items() if "lm_head" not in name}
     folder = write_wav2vec2(tmp_path, SMALL_WAV2VEC2["base"], arrays=arrays)
     with pytest.raises(CheckpointError, match="fine-tuned with CTC"):
+        load_wav2vec2(folder, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "name", ["encoder.pos_conv_embed.conv.weight_v", "feature_extractor.conv_layers.1.conv.weight", "lm_head.weight"]
+)
+def test_weights_with_other_axes_are_refused(tmp_path: Path, name: str) -> None:
+    arrays = random_wav2vec2(SMALL_WAV2VEC2["base"])
+    folder = write_wav2vec2(tmp_path, SMALL_WAV2VEC2["base"], arrays=arrays | {name: arrays[name].ravel()})
+    with pytest.raises(CheckpointError):
         load_wav2vec2(folder, device="cpu")
 
 

@@ -293,14 +293,21 @@ def load_wav2vec2(
     folder = weights_file.parent
     settings = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
     _check_supported(folder, settings)
-    arrays = _named_arrays(weights_file)
-    n_labels = len(_array(arrays, "lm_head.weight", weights_file))
-    if torchaudio_labels is None:
-        labels = _labels(folder, n_labels)
-    else:
-        arrays, labels = _as_torchaudio(arrays, torchaudio_labels, weights_file)
-    dims = dimensions(arrays, settings, weights_file)
-    _check_complete(arrays, dims, weights_file)
+    try:
+        arrays = _named_arrays(weights_file)
+        n_labels = len(_array(arrays, "lm_head.weight", weights_file))
+        if torchaudio_labels is None:
+            labels = _labels(folder, n_labels)
+        else:
+            arrays, labels = _as_torchaudio(arrays, torchaudio_labels, weights_file)
+        dims = dimensions(arrays, settings, weights_file)
+        _check_complete(arrays, dims, weights_file)
+    except CheckpointError:
+        raise
+    except (TypeError, ValueError, LookupError, ArithmeticError) as error:  # sizes that are no sizes, or do not fit
+        raise CheckpointError(
+            f"{weights_file} and the config.json beside it describe no wav2vec2 or HuBERT network: {error}"
+        ) from error
     preprocessor = folder / "preprocessor_config.json"
     normalise = bool(read_json(preprocessor).get("do_normalize", True)) if preprocessor.is_file() else normalise_compat
     aligner = Wav2Vec2Aligner(
@@ -323,7 +330,7 @@ def dimensions(arrays: Arrays, settings: Mapping[str, Any], source: Path) -> Wav
     conv_norm: Norm = "layer" if "feature_extractor.conv_layers.1.layer_norm.weight" in arrays else "group"
     n_state, group_width, pos_kernel = shape("encoder.pos_conv_embed.conv.weight")
     n_head = settings.get("num_attention_heads", 16 if n_state >= 1024 else max(n_state // 64, 1))
-    if n_state % n_head:
+    if n_head < 1 or n_state % n_head:
         raise CheckpointError(f"{source}: {n_head} attention heads do not divide {n_state} channels")
     return Wav2Vec2Dimensions(
         conv_dim=tuple(size[0] for size in convolutions),
