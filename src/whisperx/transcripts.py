@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from whisperx.schema import SingleSegment
 SUFFIXES = (".json", ".srt", ".vtt", ".txt")
 
 _SLACK = 0.5  # seconds by which a cue may begin too late or end too early, if there is a pause to the next
+_NO_TIME = 1e9  # seconds: thirty years
 _SPEAKER = re.compile(r"\[([^\]\n]+)\]: ")  # as our writers and WhisperX's put it in front
 
 
@@ -77,7 +78,7 @@ def _whole(lines: Iterable[str]) -> list[SingleSegment]:
 def _from_json(text: str, path: Path) -> Transcript:
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise OptionError(f"{path}: is no JSON: {error}.") from error
     entries = content.get("segments") if isinstance(content, dict) else content
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -102,7 +103,7 @@ def _segment(entry: Mapping[str, Any], what: str) -> SingleSegment:
 
 
 def _is_time(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and value >= 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _NO_TIME
 
 
 def _from_cues(text: str, path: Path) -> list[SingleSegment]:
