@@ -448,7 +448,7 @@ def load_model(
     download_root, local_files_only : where models are kept; whether never to download
     use_auth_token, token, hf_token : of the Hub, under any of its names
     threads : of the BLAS on a CPU; 0: as many as it chooses
-    backend : "auto" or "mlx"
+    backend : "mlx", "ctranslate2", or "auto": MLX where that has a GPU, else CTranslate2 if it is installed
 
     Raises ModelNotFoundError, CheckpointError, BackendError, and OptionError (a ValueError) for an option out of its
     range; TypeError for an unknown name in `asr_options` or `vad_options`.

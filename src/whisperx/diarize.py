@@ -66,7 +66,7 @@ class DiarizationPipeline:
     model_name : None for the pipeline that comes with this package and needs no network; or a repository of the Hub
         with a pipeline of pyannote, such as "pyannote/speaker-diarization-community-1", or a folder with its files
     token : for gated repositories; default HF_TOKEN, HUGGINGFACE_TOKEN or the login of `hf auth login`
-    device : there because WhisperX has it; the networks run on the CPU
+    device : there because WhisperX has it; our networks run on the CPU, pyannote's embeddings where MLX computes
     cache_dir : where downloads are kept; the Hub's own cache when None
     use_auth_token : older name of `token`
 
