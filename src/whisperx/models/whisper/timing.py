@@ -7,6 +7,9 @@ nor frames go back (dynamic time warping: Sakoe and Chiba 1978, https://doi.org/
 
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate, pairwise
+from statistics import median
 
 import numpy as np
 import numpy.typing as npt
@@ -100,15 +103,47 @@ def _shifted(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def timed_words(
-    tokenizer: Tokenizer, tokens: Sequence[int], language: str, starts: Seconds, probabilities: Floats
+    tokenizer: Tokenizer, sections: Sequence[Sequence[int]], language: str, starts: Seconds, probabilities: Floats
 ) -> list[TimedWord]:
     """The words of n text tokens, in order; their texts joined are the text of the tokens.
 
+    sections : the tokens by sections; no word goes from one into the next
     starts : (n + 1,), seconds at which each token begins and the last one ends
     probabilities : (n,)
 
-    Punctuation belongs to the word that it touches but not to the word's time: its token takes the pause.
+    Punctuation belongs to the word that it touches but not to the word's time: its token takes the pause. Where there
+    is none, the path gives the pause to the word behind it, which therefore begins later if it would last too long.
     """
+    borders = pairwise([0, *accumulate(map(len, sections))])
+    words = [
+        word
+        for section, (first, end) in zip(sections, borders, strict=True)
+        for word in _words_of(tokenizer, section, language, starts[first : end + 1], probabilities[first:end])
+    ]
+    return without_pauses(words)
+
+
+def without_pauses(words: Sequence[TimedWord]) -> list[TimedWord]:
+    """Words that begin later where they would take more than twice the time that such a word takes in this chunk.
+
+    How long a word is counts in letters. (openai/whisper has its own rule, for words at the ends of sentences.)
+    """
+    rates = [(word.end - word.start) / _length(word.word) for word in words if is_spoken(word.word)]
+    slowest = 2 * median([rate for rate in rates if rate > 0] or [0.0])
+    return [
+        replace(word, start=max(word.start, word.end - slowest * _length(word.word))) if is_spoken(word.word) else word
+        for word in words
+    ]
+
+
+def _length(word: str) -> int:
+    """In letters; digits and symbols are said as words of some five, and a short word has more sound to each letter."""
+    return 2 + sum(1 if character.isalpha() else 5 for character in word if is_spoken(character))
+
+
+def _words_of(
+    tokenizer: Tokenizer, tokens: Sequence[int], language: str, starts: Seconds, probabilities: Floats
+) -> list[TimedWord]:
     timed = []
     n_before = 0
     for word in split_words(tokenizer.pieces(tokens), spaced=language not in UNSPACED_LANGUAGES):
