@@ -5,6 +5,7 @@ import struct
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -125,6 +126,69 @@ def write_hf_folder(folder: Path, openai: dict[str, np.ndarray]) -> Path:
     save_file(hf_arrays(openai), folder / "model.safetensors", metadata={"format": "pt"})
     write_json(folder / "config.json", hf_config())
     return folder
+
+
+# CTranslate2's `model.bin`
+
+_CT2_TYPES = {np.dtype(name): i for i, name in enumerate(("float32", "int8", "int16", "int32", "float16"))}
+_CT2_ATTENTION = {"attn": "self_attention", "cross_attn": "attention"}
+
+
+def ctranslate2_variables(openai: dict[str, np.ndarray], dims: WhisperDimensions = DIMS) -> dict[str, Any]:
+    """Weights under the names, and joined, as CTranslate2 has them."""
+    variables: dict[str, Any] = {"decoder/projection/weight": "decoder/embeddings/weight"}
+
+    def norm(theirs: str, ours: str) -> None:
+        variables[f"{theirs}/gamma"], variables[f"{theirs}/beta"] = openai[f"{ours}.weight"], openai[f"{ours}.bias"]
+
+    def linear(theirs: str, *ours: str) -> None:
+        weights = [openai[f"{name}.weight"] for name in ours]
+        nothing = np.zeros(len(weights[0]), weights[0].dtype)
+        variables[f"{theirs}/weight"] = np.concatenate(weights)
+        variables[f"{theirs}/bias"] = np.concatenate([openai.get(f"{name}.bias", nothing) for name in ours])
+
+    for part, n_layers, n_heads in (
+        ("encoder", dims.n_audio_layer, dims.n_audio_head),
+        ("decoder", dims.n_text_layer, dims.n_text_head),
+    ):
+        variables[f"{part}/num_heads"] = np.array(n_heads, np.int16)
+        variables[f"{part}/scale_embeddings"] = np.array(0, np.int8)
+        variables[f"{part}/position_encodings/encodings"] = openai[f"{part}.positional_embedding"]
+        norm(f"{part}/layer_norm", f"{part}.ln_post" if part == "encoder" else f"{part}.ln")
+        for i in range(n_layers):
+            theirs, ours = f"{part}/layer_{i}", f"{part}.blocks.{i}"
+            norm(f"{theirs}/self_attention/layer_norm", f"{ours}.attn_ln")
+            linear(f"{theirs}/self_attention/linear_0", *(f"{ours}.attn.{name}" for name in ("query", "key", "value")))
+            linear(f"{theirs}/self_attention/linear_1", f"{ours}.attn.out")
+            if part == "decoder":
+                norm(f"{theirs}/attention/layer_norm", f"{ours}.cross_attn_ln")
+                linear(f"{theirs}/attention/linear_0", f"{ours}.cross_attn.query")
+                linear(f"{theirs}/attention/linear_1", f"{ours}.cross_attn.key", f"{ours}.cross_attn.value")
+                linear(f"{theirs}/attention/linear_2", f"{ours}.cross_attn.out")
+            norm(f"{theirs}/ffn/layer_norm", f"{ours}.mlp_ln")
+            linear(f"{theirs}/ffn/linear_0", f"{ours}.mlp.0")
+            linear(f"{theirs}/ffn/linear_1", f"{ours}.mlp.2")
+    for conv in ("conv1", "conv2"):
+        for leaf in ("weight", "bias"):
+            variables[f"encoder/{conv}/{leaf}"] = openai[f"encoder.{conv}.{leaf}"]
+    variables["decoder/embeddings/weight"] = openai["decoder.token_embedding.weight"]
+    return variables
+
+
+def write_ctranslate2(path: Path, variables: dict[str, Any], version: int = 6, model: str = "WhisperSpec") -> None:
+    """Variables that are a name instead of an array are that of another, which they are equal to."""
+
+    def string(text: str) -> bytes:
+        return struct.pack("<H", len(text) + 1) + text.encode() + b"\0"
+
+    arrays = {name: value for name, value in variables.items() if not isinstance(value, str)}
+    aliases = {name: value for name, value in variables.items() if isinstance(value, str)}
+    content = struct.pack("<I", version) + string(model) + struct.pack("<II", 3, len(arrays))
+    for name, array in arrays.items():
+        content += string(name) + struct.pack(f"<B{array.ndim}I", array.ndim, *array.shape)
+        content += struct.pack("<BI", _CT2_TYPES[array.dtype], array.nbytes) + array.tobytes()
+    content += struct.pack("<I", len(aliases)) + b"".join(string(a) + string(b) for a, b in aliases.items())
+    path.write_bytes(content)
 
 
 # PyTorch's files. Pickles are put together from opcodes, so that they can say what `pickle.dumps` would not.

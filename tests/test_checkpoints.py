@@ -682,13 +682,6 @@ def test_the_weights_of_another_network_are_no_whisper(tmp_path):
         load_checkpoint(tmp_path)
 
 
-def test_a_ctranslate2_folder_is_told_apart(tmp_path):
-    for name in ("model.bin", "vocabulary.json", "config.json"):
-        (tmp_path / name).write_bytes(b"{}")
-    with pytest.raises(CheckpointError, match=r"is a CTranslate2 model .* give a name such as large-v3"):
-        load_checkpoint(tmp_path)
-
-
 def test_a_folder_without_weights_says_what_was_expected(tmp_path):
     with pytest.raises(CheckpointError, match=r"has no weights; expected one of model.safetensors, .* weights.npz"):
         load_checkpoint(tmp_path)

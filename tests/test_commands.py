@@ -55,6 +55,13 @@ def test_list_shows_models_of_speech_and_which_are_incomplete(run):
     assert [line[0] for line in lines] == ["base", "tiny"]
 
 
+def test_conversions_that_whisperx_downloaded_are_listed_under_their_repository(run, cache):
+    add(cache, "Systran/faster-whisper-base", {"config.json": b"{}", "model.bin": WEIGHTS})
+    lines = [line.split() for line in run("list")[1].splitlines()]
+    assert lines[0][0] == lines[0][-1] == "Systran/faster-whisper-base"
+    assert run("path", "Systran/faster-whisper-base")[0] == 0
+
+
 def test_path_is_the_folder_and_asks_nobody(run, cache):
     status, out, _ = run("path", "tiny")
     assert (status, Path(out.strip()).name) == (0, COMMIT)

@@ -129,13 +129,7 @@ def test_a_missing_path_is_not_looked_for_on_the_hub(model, fake_hub):
         ("turbo", "openai/whisper-large-v3-turbo"),
         ("large-v3-turbo", "openai/whisper-large-v3-turbo"),
         ("distil-large-v3.5", "distil-whisper/distil-large-v3.5"),
-        ("Systran/faster-whisper-large-v2", "openai/whisper-large-v2"),
-        ("Systran/faster-whisper-tiny.en", "openai/whisper-tiny.en"),
-        ("Systran/faster-distil-whisper-large-v3", "distil-whisper/distil-large-v3"),
-        ("Systran/faster-distil-whisper-small.en", "distil-whisper/distil-small.en"),
-        ("mobiuslabsgmbh/faster-whisper-large-v3-turbo", "openai/whisper-large-v3-turbo"),
-        ("deepdml/faster-whisper-large-v3-turbo-ct2", "openai/whisper-large-v3-turbo"),
-        ("distil-whisper/distil-large-v3.5-ct2", "distil-whisper/distil-large-v3.5"),
+        ("Systran/faster-whisper-large-v2", "Systran/faster-whisper-large-v2"),
         ("mlx-community/whisper-large-v3-mlx", "mlx-community/whisper-large-v3-mlx"),
         ("somebody/whisper-fine-tuned", "somebody/whisper-fine-tuned"),
     ],
@@ -146,14 +140,27 @@ def test_a_name_leads_to_its_repository(model, expected, fake_hub):
     assert fake_hub.requests == [f"info {expected}", f"download {expected}"]
 
 
-def test_another_repository_than_asked_for_is_logged(fake_hub, caplog):
-    fake_hub.repositories["openai/whisper-tiny"] = repository("config.json", "model.safetensors")
+def test_a_conversion_that_is_here_saves_a_download(fake_hub, caplog):
+    fake_hub.repositories["Systran/faster-whisper-tiny"] = repository("config.json", "model.bin", "vocabulary.txt")
+    theirs = resolve("Systran/faster-whisper-tiny")
     with caplog.at_level(logging.INFO, "whisperx.hub"):
-        resolve("Systran/faster-whisper-tiny")
-    assert (
-        "Systran/faster-whisper-tiny holds weights for CTranslate2; using the original, openai/whisper-tiny"
-        in caplog.text
-    )
+        assert resolve("tiny", local_files_only=True) == theirs
+    assert "model 'tiny': using Systran/faster-whisper-tiny, which is on this machine" in caplog.text
+    fake_hub.repositories["openai/whisper-tiny"] = repository("config.json", "model.safetensors")
+    ours = resolve("openai/whisper-tiny")
+    assert resolve("tiny") == ours != theirs
+
+
+def test_every_name_has_its_conversion():
+    assert hub.CONVERSIONS.keys() == MODELS.keys()
+    expected = {
+        "large-v2": "Systran/faster-whisper-large-v2",
+        "large": "Systran/faster-whisper-large-v3",
+        "distil-small.en": "Systran/faster-distil-whisper-small.en",
+        "distil-large-v3": "Systran/faster-distil-whisper-large-v3",
+        "turbo": "mobiuslabsgmbh/faster-whisper-large-v3-turbo",
+    }
+    assert {name: hub.CONVERSIONS[name] for name in expected} == expected
 
 
 @pytest.mark.parametrize("model", ["huge", "Tiny", "LARGE-V3", "tiny ", "whisper-tiny", "", "a b/c"])
@@ -191,6 +198,11 @@ def test_every_name_of_whisperx_is_known():
             "config.json model.safetensors.index.json model-1-of-2.safetensors model-2-of-2.safetensors",
         ),
         ("config.json weights.safetensors weights.npz", "config.json weights.safetensors"),
+        (
+            "README.md config.json model.bin preprocessor_config.json tokenizer.json vocabulary.json",
+            "config.json model.bin preprocessor_config.json tokenizer.json vocabulary.json",
+        ),
+        ("config.json model.bin tokenizer.json vocabulary.txt", "config.json model.bin tokenizer.json vocabulary.txt"),
         ("config.json weights.npz README.md", "config.json weights.npz"),
         ("config.json pytorch_model.bin training_args.bin optimizer.pt", "config.json pytorch_model.bin"),
         (
@@ -319,7 +331,6 @@ def test_a_model_that_is_not_cached_is_not_fetched_when_only_local_files_are_wan
 @pytest.mark.parametrize(
     ("files", "found"),
     [
-        ("config.json model.bin vocabulary.json", "found a CTranslate2 model"),
         ("README.md ggml-tiny.bin", "found README.md, ggml-tiny.bin"),
         ("", "found no files"),
     ],

@@ -35,19 +35,14 @@ MODELS = {
     "turbo": "openai/whisper-large-v3-turbo",
 }
 
-# Conversions for CTranslate2 that programs written for WhisperX name -> the model they were made from.
-_CTRANSLATE2_ORIGINS = {
-    **{
-        "Systran/faster-"
-        + (f"distil-whisper-{name[7:]}" if name.startswith("distil-") else f"whisper-{name}"): repository
-        for name, repository in MODELS.items()
-    },
-    "mobiuslabsgmbh/faster-whisper-large-v3-turbo": "openai/whisper-large-v3-turbo",
-    "dropbox-dash/faster-whisper-large-v3-turbo": "openai/whisper-large-v3-turbo",
-    "deepdml/faster-whisper-large-v3-turbo-ct2": "openai/whisper-large-v3-turbo",
-    "distil-whisper/distil-large-v3-ct2": "distil-whisper/distil-large-v3",
-    "distil-whisper/distil-large-v3.5-ct2": "distil-whisper/distil-large-v3.5",
-    "nyrahealth/faster_CrisperWhisper": "nyrahealth/CrisperWhisper",
+# What WhisperX downloads by these names, the same weights converted for CTranslate2: used where one is here already.
+CONVERSIONS = {
+    **{name: f"Systran/faster-whisper-{name}" for name in MODELS if not name.startswith("distil-")},
+    **{name: f"Systran/faster-distil-whisper-{name.removeprefix('distil-')}" for name in MODELS if "distil-" in name},
+    "large": "Systran/faster-whisper-large-v3",
+    "distil-large-v3.5": "distil-whisper/distil-large-v3.5-ct2",
+    "large-v3-turbo": "mobiuslabsgmbh/faster-whisper-large-v3-turbo",
+    "turbo": "mobiuslabsgmbh/faster-whisper-large-v3-turbo",
 }
 
 # Downloaded is the first that a repository has, in the order in which `checkpoints` looks for them.
@@ -58,6 +53,7 @@ WEIGHT_FILES = (
     "weights.npz",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
+    "model.bin",
 )
 
 
@@ -70,7 +66,11 @@ class Files:
     weights: tuple[str, ...] = ()  # one of these too: the first that the repository has, with its shards
 
 
-WHISPER_FILES = Files(("config.json",), ("generation_config.json", "tokenizer.json"), WEIGHT_FILES)
+WHISPER_FILES = Files(
+    ("config.json",),
+    ("generation_config.json", "tokenizer.json", "preprocessor_config.json", "vocabulary.json", "vocabulary.txt"),
+    WEIGHT_FILES,
+)
 
 
 def resolve(
@@ -83,7 +83,8 @@ def resolve(
     """The local folder or weights file of a Whisper model, downloaded first where it must be.
 
     model : a folder or file, a name of `MODELS`, or `owner/name` on the Hugging Face Hub, tried in this order;
-    the other arguments are those of `fetch`.
+    the other arguments are those of `fetch`. A name whose model is not here stands for its conversion for CTranslate2
+    where that one is.
 
     Raises ModelNotFoundError when there is no such model, or when it is not here and cannot be downloaded.
     """
@@ -92,8 +93,14 @@ def resolve(
         return path
     if not isinstance(model, str) or _looks_like_a_path(model):
         raise ModelNotFoundError(f"no such model folder or file: {model}")
+    repository = _repository(model)
+    if model in CONVERSIONS and cached(repository, WHISPER_FILES, download_root) is None:
+        converted = cached(CONVERSIONS[model], WHISPER_FILES, download_root)
+        if converted is not None:
+            logger.info("model %r: using %s, which is on this machine", model, CONVERSIONS[model])
+            return converted
     return fetch(
-        _repository(model),
+        repository,
         WHISPER_FILES,
         called=model,
         download_root=download_root,
@@ -142,10 +149,7 @@ def _repository(model: str) -> str:
     if model in MODELS:
         return MODELS[model]
     if re.fullmatch(r"[\w.-]+/[\w.-]+", model):
-        origin = _CTRANSLATE2_ORIGINS.get(model, model)
-        if origin != model:
-            logger.info("%s holds weights for CTranslate2; using the original, %s", model, origin)
-        return origin
+        return model
     raise ModelNotFoundError(
         f"Invalid model size '{model}', expected one of: {', '.join(MODELS)}; or a folder, or owner/name on the Hub"
     )
@@ -208,7 +212,7 @@ def _choose(repository: str, files: Files, there: Sequence[str]) -> list[str]:
     missing = [name for name in files.required if name not in there]
     if missing or (files.weights and weights is None):
         expected = " or ".join(files.weights) if not missing else " and ".join(missing)
-        found = "a CTranslate2 model" if "model.bin" in there else ", ".join(sorted(there)[:8]) or "no files"
+        found = ", ".join(sorted(there)[:8]) or "no files"
         advice = f"; choose one of {', '.join(MODELS)}" if files is WHISPER_FILES else ""
         raise ModelNotFoundError(
             f"{repository} has no weights that are read here; expected {expected}, found {found}{advice}"

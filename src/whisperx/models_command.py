@@ -17,7 +17,7 @@ from whisperx.alignment.loading import (
 )
 from whisperx.community import PIPELINES
 from whisperx.errors import ModelNotFoundError, WhisperXError
-from whisperx.hub import MODELS, WHISPER_FILES, Files, cached, fetch
+from whisperx.hub import CONVERSIONS, MODELS, WHISPER_FILES, Files, cached, fetch
 
 _ALIGN = "align:"  # in front of a language
 
@@ -79,6 +79,7 @@ def repositories_of(name: str) -> dict[str, Files]:
 
 def _list(args: argparse.Namespace) -> int:
     known = {repository: name for name, repository in MODELS.items()}
+    known |= {repository: repository for repository in CONVERSIONS.values()}
     known |= {repository: name for name, files in PIPELINES.items() for repository in files}
     known |= {_on_the_hub(name): f"{_ALIGN}{code}" for code, name in _default_aligners().items()}
     found = [repository for repository in _scan(args.model_dir) if repository.repo_id in known]

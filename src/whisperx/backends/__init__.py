@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from whisperx.backends.ctranslate2_models import is_ctranslate2_model
 from whisperx.backends.model_files import fingerprint
 from whisperx.errors import BackendError, OptionError
 from whisperx.schema import Backend
@@ -47,7 +46,7 @@ def load_backend(
     if name not in BACKENDS:
         raise OptionError(f"Invalid backend: {name}; expected one of {', '.join(BACKENDS)}.")
     if name == "auto":
-        name = choose_backend(model, device=device, compute_type=compute_type)
+        name = choose_backend(device=device, compute_type=compute_type)
     load = _load_mlx if name == "mlx" else _load_ctranslate2
     key = (name, *fingerprint(model), device, device_index, compute_type, threads if name == "ctranslate2" else None)
     with _lock:  # held while loading: whoever asks for the same model meanwhile gets this one
@@ -62,14 +61,12 @@ def load_backend(
     return backend
 
 
-def choose_backend(model: Path, *, device: str = "auto", compute_type: str = "default") -> str:
-    """The engine for a model: "mlx" where that has a GPU, elsewhere "ctranslate2" if it is installed.
+def choose_backend(*, device: str = "auto", compute_type: str = "default") -> str:
+    """The engine for this machine: "mlx" where that has a GPU, elsewhere "ctranslate2" if it is installed.
 
-    What only one of them can do decides first: CTranslate2's own folders, Apple's GPUs, weights of 4 bits.
+    What only one of them can do decides first: Apple's GPUs, weights of 4 bits.
     """
     kind = device.lower().partition(":")[0]
-    if is_ctranslate2_model(model):
-        return "ctranslate2"
     if kind in ("mps", "metal", "mlx") or compute_type == "int4" or (kind != "cpu" and _mlx_has_gpu()):
         return "mlx"
     if find_spec("ctranslate2") is not None:

@@ -20,6 +20,7 @@ import numpy as np
 
 from whisperx.backends.model_files import fingerprint
 from whisperx.checkpoints import Checkpoint, load_checkpoint
+from whisperx.checkpoints.ctranslate2 import generation_config
 from whisperx.checkpoints.tensors import Array
 from whisperx.checkpoints.weights import read_json
 from whisperx.checkpoints.whisper import dequantize, sinusoids
@@ -57,11 +58,7 @@ def model_folder(model: Path) -> ModelFolder:
     folder = converted(model)
     settings = (folder / name for name in ("config.json", _SIZES_FILE))
     config, sizes = (read_json(path) if path.is_file() else {} for path in settings)
-    generation_config = {
-        "suppress_tokens": config.get("suppress_ids"),
-        "begin_suppress_tokens": config.get("suppress_ids_begin"),
-    }
-    tokenizer = read_tokenizer(folder, _n_tokens(folder), generation_config)
+    tokenizer = read_tokenizer(folder, _n_tokens(folder), generation_config(config))
     return ModelFolder(folder, tokenizer, sizes.get("n_text_ctx", N_TEXT_CTX))
 
 

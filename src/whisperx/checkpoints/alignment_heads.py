@@ -53,8 +53,8 @@ def choose_alignment_heads(dims: WhisperDimensions, name: str, configured: Any, 
 
     name : a path or repository id; tells large-v1 from large-v2
     configured : `alignment_heads` of generation_config.json, or None
-    stored : the array of that name among MLX weights, or None. Converters write the last half of the layers when they
-        know no better (ml-explore/mlx-examples#1401), so that value counts as none.
+    stored : that among MLX weights or in CTranslate2's config.json, or None. Converters write the last half of the
+        layers when they know no better (ml-explore/mlx-examples#1401), so that value counts as none.
     """
     last_half = np.argwhere(np.arange(dims.n_text_layer)[:, None] >= [dims.n_text_layer // 2] * dims.n_text_head)
     found = _checked(configured, dims)

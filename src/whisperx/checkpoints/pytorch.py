@@ -139,7 +139,7 @@ def _load_legacy(path: Path, data: Bytes) -> Any:
 
     program = io.BytesIO(data[:_MAX_PICKLE_BYTES].tobytes())
     if _LEGACY_MAGIC.to_bytes(10, "little") not in program.getvalue()[:32]:
-        raise CheckpointError(f"{path}: not a file of torch.save (whisper.cpp and CTranslate2 models cannot be read)")
+        raise CheckpointError(f"{path}: not a file of torch.save (whisper.cpp models cannot be read)")
     preamble = _Interpreter(path, read_storage, "<")
     _magic, version, system = preamble.run(program), preamble.run(program), preamble.run(program)
     if version != _LEGACY_VERSION or not isinstance(system, dict):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from whisperx.checkpoints.ctranslate2 import is_ctranslate2_file, open_ctranslate2
 from whisperx.checkpoints.pytorch import load_torch
 from whisperx.checkpoints.tensors import Tensor, map_bytes, open_npz, open_safetensors, parse_json
 from whisperx.errors import CheckpointError, ModelNotFoundError
@@ -17,12 +18,13 @@ WEIGHT_FILES = (
     "weights.npz",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
+    "model.bin",
 )
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors by name, and the dimensions that OpenAI's `.pt` files carry beside them."""
+    """Tensors by name, and the dimensions that OpenAI's `.pt` files and CTranslate2's carry beside them."""
 
     tensors: dict[str, Tensor]
     dims: dict[str, int] = field(default_factory=dict)
@@ -38,11 +40,6 @@ def find_weights(path: Path) -> Path:
     if not path.is_dir():
         raise ModelNotFoundError(f"no such model folder or file: {path}")
     found = [path / name for name in WEIGHT_FILES if (path / name).is_file()] or sorted(path.glob("*.pt"))
-    if not found and (path / "model.bin").is_file():
-        raise CheckpointError(
-            f"{path} is a CTranslate2 model (model.bin), which the mlx backend cannot read; "
-            "use --backend ctranslate2, or give a name such as large-v3 or a folder with model.safetensors"
-        )
     if not found:
         raise CheckpointError(f"{path} has no weights; expected one of {', '.join(WEIGHT_FILES)}, *.pt")
     if found[0].suffix == ".pt" and len(found) > 1:
@@ -64,6 +61,11 @@ def open_weights(path: Path) -> Weights:
 def read_json(path: Path) -> dict[str, Any]:
     """A file with one JSON object. Raises CheckpointError for anything else."""
     return parse_json(map_bytes(path).tobytes(), path)
+
+
+def _open_bin(path: Path) -> Weights:
+    """PyTorch's or CTranslate2's, which share the ending."""
+    return Weights(*open_ctranslate2(path)) if is_ctranslate2_file(path) else _open_torch(path)
 
 
 def _open_torch(path: Path) -> Weights:
@@ -100,6 +102,6 @@ _OPENERS: dict[str, Callable[[Path], Weights]] = {
     ".npz": lambda path: Weights(open_npz(path)),
     ".pt": _open_torch,
     ".pth": _open_torch,
-    ".bin": _open_torch,
+    ".bin": _open_bin,
     ".json": _open_shards,
 }

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from whisperx.checkpoints import ctranslate2
 from whisperx.checkpoints.alignment_heads import Heads, choose_alignment_heads
 from whisperx.checkpoints.dimensions import WhisperDimensions
 from whisperx.checkpoints.tensors import BFLOAT16, Array, Tensor
@@ -81,7 +82,7 @@ class Checkpoint:
     alignment_heads: Heads  # the cross-attention heads that follow the sound
     quantization: Quantization | None
     config: dict[str, Any]  # config.json, empty where there is none
-    generation_config: dict[str, Any]  # generation_config.json, likewise
+    generation_config: dict[str, Any]  # generation_config.json, or what CTranslate2's config.json says of it
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -95,7 +96,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     weights_path = find_weights(path)
     config = _json_beside(weights_path, "config.json")
-    generation_config = _json_beside(weights_path, "generation_config.json")
+    generation_config = _json_beside(weights_path, "generation_config.json") or ctranslate2.generation_config(config)
     weights = open_weights(weights_path)
 
     tensors = _renamed(weights.tensors)
@@ -112,7 +113,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         dims,
         name=f"{weights_path} {config.get('_name_or_path')}",
         configured=generation_config.get(_HEADS),
-        stored=_stored_heads(dims, tensors.get(_HEADS)),
+        stored=config.get(_HEADS) or _stored_heads(dims, tensors.get(_HEADS)),
     )
     return Checkpoint(dims, arrays, heads, quantization, config, generation_config)
 
