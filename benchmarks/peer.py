@@ -96,6 +96,8 @@ def transformers(settings: dict) -> Transcribe:
     from transformers import pipeline
 
     recognizer = pipeline("automatic-speech-recognition", model=settings["model"], chunk_length_s=30)
+    if recognizer.tokenizer.pad_token_id is None:
+        recognizer.tokenizer.pad_token_id = recognizer.model.config.eos_token_id
 
     def transcribe(samples: np.ndarray) -> str:
         generate = {"num_beams": settings["beam_size"], "do_sample": False}

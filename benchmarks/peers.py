@@ -1,6 +1,6 @@
 """Ours and other programs, side by side: the same weights, the same recordings, each as its users install it.
 
-    python -m benchmarks.peers AUDIO [AUDIO ...] --model FOLDER [--beam_size 1] [--rounds 3] [--only ours,mlx-whisper]
+    python -m benchmarks.peers AUDIO [AUDIO ...] --model FOLDER [--beam_size 1] [--rounds 3] [--without mlx-whisper]
 
 Each program lives in an environment of its own under --work (build/peers), which the first run makes with pip; one that
 cannot be installed or does not run is named with its last line, not hidden. FOLDER is a model that `--model` takes; it
@@ -33,7 +33,7 @@ import numpy as np
 
 from benchmarks.batch import joined, words
 from whisperx.audio import SAMPLE_RATE, mel_filters
-from whisperx.checkpoints import Checkpoint, load_checkpoint
+from whisperx.checkpoints import Checkpoint, load_checkpoint, sinusoids
 from whisperx.tokenizer import get_tokenizer
 
 WORKER = Path(__file__).with_name("peer.py")
@@ -128,12 +128,21 @@ def write_mlx(checkpoint: Checkpoint, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({"model_type": "whisper", **dims_of(checkpoint)}))
 
 
-def write_openai(checkpoint: Checkpoint, path: Path) -> None:
-    """Names and layout of OpenAI's `.pt` files, as npz: the worker, which has torch, does the rest."""
+def openai_arrays(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
+    """Names and layout of OpenAI's files."""
+    dims = checkpoint.dims
     arrays = {
-        openai_name(name): (array.transpose(0, 2, 1) if array.ndim == 3 else array).astype(np.float16)
+        name.replace("mlp1.", "mlp.0.").replace("mlp2.", "mlp.2."): array.transpose(0, 2, 1)
+        if array.ndim == 3
+        else array
         for name, array in checkpoint.arrays.items()
     }
+    return arrays | {"encoder.positional_embedding": sinusoids(dims.n_audio_ctx, dims.n_audio_state)}
+
+
+def write_openai(checkpoint: Checkpoint, path: Path) -> None:
+    """OpenAI's `.pt` files, as npz: the worker, which has torch, does the rest."""
+    arrays = {name: array.astype(np.float16) for name, array in openai_arrays(checkpoint).items()}
     with path.open("wb") as file:
         np.savez(file, **arrays, dims=json.dumps(dims_of(checkpoint)))
 
@@ -150,25 +159,18 @@ def write_ggml(checkpoint: Checkpoint, path: Path) -> None:
         file.write(struct.pack("<2i", *filters.shape) + filters.tobytes())
         texts = [tokens.encoding.decode_single_token_bytes(token) for token in range(tokens.eot)]
         file.write(struct.pack("<i", len(texts)) + b"".join(struct.pack("<i", len(text)) + text for text in texts))
-        for name, array in checkpoint.arrays.items():
-            write_ggml_tensor(file, openai_name(name), array)
+        for name, array in openai_arrays(checkpoint).items():
+            write_ggml_tensor(file, name, array)
 
 
 def write_ggml_tensor(file: BinaryIO, name: str, array: np.ndarray) -> None:
     in_half = array.ndim > 1 and "positional" not in name
-    if array.ndim == 3:
-        array = array.transpose(0, 2, 1)
     if name.startswith("encoder.conv") and array.ndim == 1:
         array = array[:, None]
     encoded = name.encode()
     file.write(struct.pack("<3i", array.ndim, len(encoded), int(in_half)))
     file.write(struct.pack(f"<{array.ndim}i", *array.shape[::-1]) + encoded)
     file.write(np.ascontiguousarray(array, np.float16 if in_half else np.float32).tobytes())
-
-
-def openai_name(name: str) -> str:
-    """A tensor's name in OpenAI's files."""
-    return name.replace("mlp1.", "mlp.0.").replace("mlp2.", "mlp.2.")
 
 
 def dims_of(checkpoint: Checkpoint) -> dict[str, int]:
@@ -253,7 +255,8 @@ def main() -> None:
     parser.add_argument("--beam_size", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--work", type=Path, default=Path("build/peers"))
-    parser.add_argument("--only", type=lambda text: text.split(","), help="names, or how they begin")
+    parser.add_argument("--only", nargs="+", metavar="NAME")
+    parser.add_argument("--without", nargs="+", metavar="NAME", default=[])
     parser.add_argument("--seconds", type=float, help="of the joined recordings, the first so many")
     args = parser.parse_args()
 
@@ -269,7 +272,7 @@ def main() -> None:
 
     running = []
     for peer in PEERS:
-        if args.only and not any(peer.name.startswith(name) for name in args.only):
+        if peer.name in args.without or (args.only and peer.name not in args.only):
             continue
         started = start(peer, args.model, audio, args.work, args.beam_size)
         if isinstance(started, str):

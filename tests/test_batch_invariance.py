@@ -6,7 +6,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ from random_whisper import EncodesOnce, random_speech, write_talker
 
 from whisperx.backends.mlx import MlxBackend
 from whisperx.models.blas import blas_in_use
+from whisperx.models.whisper.decoding import run
+from whisperx.models.whisper.loading import build_whisper
 from whisperx.schema import DecodingOptions, DecodingResult, Meter
 
 N_CHUNKS = 20
@@ -47,8 +51,12 @@ def talker(tmp_path_factory) -> Path:
     return write_talker(tmp_path_factory.mktemp("talker"))
 
 
-@pytest.fixture(scope="module")
-def backend(talker) -> MlxBackend:
+@pytest.fixture(scope="module", params=["host", "mlx"])
+def backend(talker, request) -> MlxBackend:
+    """On a CPU, where float32 is computed on the host, what a GPU does, too."""
+    if request.param == "mlx":
+        with mock.patch("whisperx.backends.mlx.build_whisper", partial(build_whisper, on_host=False)):
+            return EncodesOnce(talker)
     return EncodesOnce(talker)
 
 
@@ -113,8 +121,9 @@ def test_another_seed_samples_another_text(backend, chunks):
     assert [result.tokens for result in first] != [result.tokens for result in other]
 
 
-def test_results_are_identical_without_refill(talker, chunks, one_by_one):
-    assert decode(MlxBackend(talker, refill=False), chunks[:9], 5) == one_by_one[:9]
+def test_results_are_identical_without_refill(backend, chunks, one_by_one, monkeypatch):
+    monkeypatch.setattr("whisperx.backends.mlx.run", partial(run, refill=False))
+    assert decode(backend, chunks[:9], 5) == one_by_one[:9]
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -144,6 +153,7 @@ from random_whisper import random_speech
 from test_batch_invariance import decode
 from whisperx.backends.mlx import MlxBackend
 from whisperx.models.blas import blas_in_use
+from whisperx.models.whisper.loading import build_whisper
 backend = MlxBackend(Path(sys.argv[1]), device="cpu")
 chunks = [random_speech(2 + seed, seed) for seed in range(4)]
 results = [[(r.tokens, r.avg_logprob) for r in decode(backend, chunks, n)] for n in (1, 4)]
@@ -176,12 +186,12 @@ from whisperx.models.whisper.loading import build_whisper
 from whisperx.models.whisper.model import KVCache
 
 rng = np.random.default_rng(5)
-cross = [tuple(mx.array(rng.standard_normal((1, 1, 1500, 64), np.float32)) for _ in range(2)) for _ in range(2)]
+cross = [tuple(rng.standard_normal((1, 1, 1500, 64), np.float32) for _ in range(2)) for _ in range(2)]
 
 def logits(rows_per_tile, n_rows):
     model = build_whisper(checkpoint(TALKER, random_arrays(TALKER)), dtype=mx.float32, rows_per_tile=rows_per_tile)
     _, own = model.decoder.prefill([1] * 16, cross)
-    cache = KVCache.allocate(TALKER, n_rows, mx.float32)
+    cache = KVCache.allocate(TALKER, n_rows, model.dtype)
     for slot in range(n_rows):
         cache.fill(slot, own, cross)
     hidden = model.decoder.step(mx.array([7] * n_rows), [16] * n_rows, cache)

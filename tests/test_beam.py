@@ -10,6 +10,7 @@ import pytest
 from random_whisper import SMALL_DIMS, checkpoint, random_arrays, random_mel, random_tokens
 
 from whisperx.errors import OptionError
+from whisperx.models.ops import Array
 from whisperx.models.whisper import beam
 from whisperx.models.whisper.beam import BeamBatch, Hypothesis, Lineage, Search
 from whisperx.models.whisper.decoding import Batch, RunningBatch, run
@@ -182,10 +183,10 @@ def test_the_likeliest_tokens_are_those_of_sorting_all(scores, where, n):
         np.testing.assert_allclose([logprob for _, logprob in found], logprobs[expected], atol=1e-3)
 
 
-@pytest.fixture(scope="module")
-def model() -> Whisper:
+@pytest.fixture(scope="module", params=[False, True], ids=["mlx", "host"])
+def model(request) -> Whisper:
     dims = SMALL_DIMS["tiny"]
-    return build_whisper(checkpoint(dims, random_arrays(dims)), dtype=mx.float32)
+    return build_whisper(checkpoint(dims, random_arrays(dims)), dtype=mx.float32, on_host=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +198,7 @@ def test_beams_that_overtake_each_other_equal_one_pass_over_each_text(model, cro
     """Two chunks of three beams, to the end of the text context: 57 steps, in windows of every length."""
     decoder, n_beams = model.decoder, 3
     prompts = [random_tokens(model.dims, n, seed=n) for n in (4, 7)]
-    cache = KVCache.allocate(model.dims, 2, mx.float32, n_beams=n_beams)
+    cache = KVCache.allocate(model.dims, 2, model.dtype, n_beams=n_beams)
     for slot, (prompt, cross) in enumerate(zip(prompts, crosses[:2], strict=True)):
         cache.fill(slot, decoder.prefill(prompt, cross)[1], cross)
 
@@ -228,16 +229,16 @@ class NoRules:
     needs_tokens = False
     no_speech = 1
 
-    def first(self, logits: mx.array) -> mx.array:
+    def first(self, logits: Array) -> Array:
         return logits
 
-    def next(self, logits: mx.array, history: History, tokens: object = None) -> mx.array:
+    def next(self, logits: Array, history: History, tokens: object = None) -> Array:
         return logits
 
     def history(self, tokens: list[list[int]]) -> History:
-        return self.grown(None, mx.array([row[-1] for row in tokens]))
+        return self.grown(None, np.array([row[-1] for row in tokens]))
 
-    def grown(self, history: History | None, newest: mx.array) -> History:
+    def grown(self, history: History | None, newest: Array) -> History:
         return History(newest, newest, newest)
 
 

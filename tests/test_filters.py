@@ -1,4 +1,10 @@
-"""The rules on the next token, each with its table. Their vocabulary: text 0..4, end of text 5, timestamps 8..15."""
+"""The rules on the next token, each with its table. Their vocabulary: text 0..4, end of text 5, timestamps 8..15.
+
+Every test runs in NumPy and in MLX, whichever `xp` is.
+"""
+
+import sys
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -19,17 +25,29 @@ from whisperx.tokenizer import get_tokenizer, read_tokenizer
 EOT, BEGIN, N_VOCAB = 5, 8, 16
 TEXT, TIMESTAMPS = set(range(EOT)), set(range(BEGIN, N_VOCAB))
 EVERYTHING = set(range(N_VOCAB))
+xp: Any = np
+
+
+@pytest.fixture(params=[np, mx], ids=["numpy", "mlx"], autouse=True)
+def library(request, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "xp", request.param)
 
 
 def history(*rows: list[int]) -> History:
     return History(
-        mx.array([row[-1] for row in rows]),
-        mx.array([row[-2] if len(row) > 1 else BEGIN for row in rows]),
-        mx.array([([0] + [token for token in row if token >= BEGIN])[-1] for row in rows]),
+        xp.array([row[-1] for row in rows]),
+        xp.array([row[-2] if len(row) > 1 else BEGIN for row in rows]),
+        xp.array([([0] + [token for token in row if token >= BEGIN])[-1] for row in rows]),
     )
 
 
-def allowed(logits: mx.array) -> list[set[int]]:
+def text_and_others(n_rows: int) -> Any:
+    scores = np.zeros((n_rows, N_VOCAB), np.float32)
+    scores[:, [0, 6]] = 9
+    return xp.array(scores)
+
+
+def allowed(logits: Any) -> list[set[int]]:
     return [set(np.flatnonzero(np.isfinite(row)).tolist()) for row in np.asarray(logits)]
 
 
@@ -49,8 +67,8 @@ def allowed(logits: mx.array) -> list[set[int]]:
     ],
 )
 def test_timestamps_come_in_pairs_and_never_decrease(sampled, expected):
-    rules = TimestampRules(BEGIN, EOT, N_VOCAB)
-    logits = mx.zeros((1, N_VOCAB)).at[:, 0].add(9.0).at[:, 6].add(9.0)  # text and others far likelier than timestamps
+    rules = TimestampRules(BEGIN, EOT, N_VOCAB, xp.zeros(1))
+    logits = text_and_others(1)  # far likelier than timestamps
     assert allowed(rules(logits, history(sampled))) == [expected]
 
 
@@ -59,19 +77,19 @@ def test_timestamps_come_in_pairs_and_never_decrease(sampled, expected):
     [(0.0, 5.0, False), (0.0, 2.0, True), (-1.0, 0.9, True), (-1.0, 1.0, False)],  # seven of them: log 7 = 1.95
 )
 def test_timestamps_win_where_together_they_are_likelier_than_any_text(timestamp_score, text_score, only_timestamps):
-    rules = TimestampRules(BEGIN, EOT, N_VOCAB)
+    rules = TimestampRules(BEGIN, EOT, N_VOCAB, xp.zeros(1))
     scores = np.full((1, N_VOCAB), -50, np.float32)
     scores[0, BEGIN:], scores[0, 3] = timestamp_score, text_score
     expected = {True: TIMESTAMPS - {8}, False: EVERYTHING - {8}}[only_timestamps]
     if (timestamp_score, text_score) == (0.0, 2.0):
         expected = EVERYTHING - {8}  # 2.0 > 1.95
-    assert allowed(rules(mx.array(scores), history([8, 1]))) == [expected]
+    assert allowed(rules(xp.array(scores), history([8, 1]))) == [expected]
 
 
 def test_the_rules_treat_each_row_by_its_own_history():
-    rules = TimestampRules(BEGIN, EOT, N_VOCAB)
+    rules = TimestampRules(BEGIN, EOT, N_VOCAB, xp.zeros(1))
     rows = [[8], [8, 1, 11], [8, 1, 11, 13, 2]]
-    logits = mx.zeros((3, N_VOCAB)).at[:, 0].add(9.0).at[:, 6].add(9.0)
+    logits = text_and_others(3)
     together = allowed(rules(logits, history(*rows)))
     assert together == [allowed(rules(logits[:1], history(row)))[0] for row in rows]
 
@@ -93,31 +111,31 @@ B = TOKENIZER.timestamp_begin
     ],
 )
 def test_the_first_token_is_what_the_options_allow(options, ruled_out, left):
-    rules = TokenRules(TOKENIZER, DecodingOptions(language="en", **options))
-    (possible,) = allowed(rules.first(mx.zeros((1, 51865))))
+    rules = TokenRules(TOKENIZER, DecodingOptions(language="en", **options), xp.zeros(1))
+    (possible,) = allowed(rules.first(xp.zeros((1, 51865))))
     assert not possible & ruled_out
     assert left <= possible
 
 
 def test_later_tokens_may_be_blank_or_the_end():
-    rules = TokenRules(TOKENIZER, DecodingOptions(language="en"))
-    (possible,) = allowed(rules.next(mx.zeros((1, 51865)), rules.history([[50]])))
+    rules = TokenRules(TOKENIZER, DecodingOptions(language="en"), xp.zeros(1))
+    (possible,) = allowed(rules.next(xp.zeros((1, 51865)), rules.history([[50]])))
     assert {TOKENIZER.eot, 220} <= possible
     assert not possible & {TOKENIZER.sot, 58}
 
 
 def test_history_grows_as_if_it_were_made_anew():
-    rules = TokenRules(TOKENIZER, DecodingOptions(language="en", without_timestamps=False))
+    rules = TokenRules(TOKENIZER, DecodingOptions(language="en", without_timestamps=False), xp.zeros(1))
     sampled = [[B, 50, B + 7, B + 7, 60], [B, 51, 52, 53, B + 9]]
     grown = rules.history([row[:1] for row in sampled])
     for place in range(1, 5):
-        grown = rules.grown(grown, mx.array([row[place] for row in sampled]))
+        grown = rules.grown(grown, xp.array([row[place] for row in sampled]))
         fresh = rules.history([row[: place + 1] for row in sampled])
         assert all(np.array_equal(a, b) for a, b in zip(grown, fresh, strict=True))
 
 
 def test_repeated_tokens_become_less_likely_whatever_their_sign():
-    logits = mx.array([[2.0, -2.0, 1.0, 0.0], [2.0, -2.0, 1.0, 0.0]])
+    logits = xp.array([[2.0, -2.0, 1.0, 0.0], [2.0, -2.0, 1.0, 0.0]])
     assert penalize_repetition(logits, [[0, 1, 0], [3]], 2.0).tolist() == [[1, -4, 1, 0], [2, -2, 1, 0]]
 
 
@@ -134,7 +152,7 @@ def test_repeated_tokens_become_less_likely_whatever_their_sign():
     ],
 )
 def test_no_ngram_stands_twice(size, sampled, ruled_out):
-    (possible,) = allowed(forbid_repeated_ngrams(mx.zeros((1, 6)), [sampled], size))
+    (possible,) = allowed(forbid_repeated_ngrams(xp.zeros((1, 6)), [sampled], size))
     assert possible == set(range(6)) - ruled_out
 
 
@@ -147,7 +165,7 @@ def test_no_ngram_stands_twice(size, sampled, ruled_out):
 )
 def test_a_token_out_of_the_vocabulary_is_refused(options, message):
     with pytest.raises(OptionError, match=message):
-        TokenRules(TOKENIZER, DecodingOptions(language="en", **options))
+        TokenRules(TOKENIZER, DecodingOptions(language="en", **options), xp.zeros(1))
 
 
 @pytest.mark.parametrize(
@@ -177,10 +195,10 @@ def test_what_the_model_suppresses_is_added_to_the_list_of_minus_one(tmp_path):
         options = DecodingOptions(suppress_tokens=suppress_tokens)
         assert suppressed_tokens(tokenizer, options) - suppressed_tokens(plain, options) == added
     for suppress_blank in (True, False):
-        rules = TokenRules(tokenizer, DecodingOptions(suppress_blank=suppress_blank))
-        scores = np.asarray(rules.first(mx.zeros((1, 51865)))[0])
+        rules = TokenRules(tokenizer, DecodingOptions(suppress_blank=suppress_blank), xp.zeros(1))
+        scores = np.asarray(rules.first(xp.zeros((1, 51865)))[0])
         assert (scores[2000] == -np.inf) == suppress_blank
-        assert np.asarray(rules.next(mx.zeros((1, 51865)), rules.history([[7]])))[0, 2000] == 0
+        assert np.asarray(rules.next(xp.zeros((1, 51865)), rules.history([[7]])))[0, 2000] == 0
 
 
 @pytest.mark.parametrize("settings", [None, {}, {"suppress_tokens": None}, {"suppress_tokens": "1 2"}])

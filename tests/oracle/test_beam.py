@@ -59,7 +59,7 @@ def decode(model: Whisper, heard: list[list[KeyValue]], options: DecodingOptions
         Row(i, prompt, TOKENIZER.sot, TOKENIZER.eot, options.max_new_tokens, n_beams=options.beam_size)
         for i in range(len(heard))
     )
-    batch = BeamBatch(model, TokenRules(TOKENIZER, options), 3, Meter(), options)
+    batch = BeamBatch(model, TokenRules(TOKENIZER, options, model.decoder.positional_embedding), 3, Meter(), options)
     return sorted(run(batch, rows, lambda row: heard[row.chunk], Meter()), key=lambda row: row.chunk)
 
 

@@ -42,7 +42,7 @@ def decode(model, mels: list[np.ndarray], options: DecodingOptions, batch_size: 
         options.language, options.task, without_timestamps=options.without_timestamps
     )
     rows = deque(Row(i, prompt, TOKENIZER.sot, TOKENIZER.eot, options.max_new_tokens) for i in range(len(mels)))
-    batch = Batch(model, TokenRules(TOKENIZER, options), batch_size, Meter())
+    batch = Batch(model, TokenRules(TOKENIZER, options, model.decoder.positional_embedding), batch_size, Meter())
 
     def encode(row):
         return model.decoder.cross_key_value(model.encoder(mx.array(mels[row.chunk].T)))

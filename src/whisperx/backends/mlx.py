@@ -57,14 +57,12 @@ class MlxBackend:
         device: str = "auto",
         device_index: int = 0,
         compute_type: str = "default",
-        refill: bool = True,
     ) -> None:
         checkpoint = load_checkpoint(model)
         self.dims = checkpoint.dims
         folder = model if model.is_dir() else model.parent
         self.tokenizer = read_tokenizer(folder, checkpoint.dims.n_vocab, checkpoint.generation_config)
         self._alignment_heads = checkpoint.alignment_heads
-        self._refill = refill
         self._lock = threading.Lock()
         self._max_slots = sys.maxsize  # chunks decoded at a time that memory is known to hold
         self._encoded: tuple[Audio, list[KeyValue]] | None = (
@@ -109,7 +107,7 @@ class MlxBackend:
 
     def _bytes_per_chunk(self, n_beams: int) -> int:
         """What the caches of a chunk take."""
-        key_and_value = 2 * self.dims.n_text_layer * self.dims.n_text_state * self._model.dtype.size
+        key_and_value = 2 * self.dims.n_text_layer * self.dims.n_text_state * self._model.bytes_per_number
         return (self.dims.n_audio_ctx + n_beams * self.dims.n_text_ctx) * key_and_value
 
     def detect_language(self, audio: Audio) -> tuple[str, float]:
@@ -293,7 +291,7 @@ class MlxBackend:
 
         Rows with beams and rows without wait for each other: one batch at a time, for the sake of memory.
         """
-        rules = TokenRules(self.tokenizer, options)
+        rules = TokenRules(self.tokenizer, options, self._model.decoder.positional_embedding)
 
         def new_batch() -> RunningBatch[Any]:
             if waiting[0].n_beams > 1:
@@ -301,14 +299,14 @@ class MlxBackend:
             return Batch(self._model, rules, n_slots, meter)
 
         while waiting:
-            yield from run(new_batch(), waiting, encode, meter, refill=self._refill)
+            yield from run(new_batch(), waiting, encode, meter)
 
     def _hear_language(self, cross: list[KeyValue]) -> tuple[str, float]:
         codes, tokens = zip(*self.tokenizer.language_tokens.items(), strict=True)
         hidden, _ = self._model.decoder.prefill([self.tokenizer.sot], cross)
-        probabilities = np.asarray(mx.softmax(self._model.decoder.logits(hidden)[0, mx.array(tokens)]))
-        best = int(probabilities.argmax())
-        return codes[best], float(probabilities[best])
+        scores = np.asarray(self._model.decoder.logits(hidden))[0, list(tokens)]
+        best = int(scores.argmax())
+        return codes[best], float(np.exp(logprobs_on_host(scores, np.array([best])))[0])
 
     def _encode(self, audio: Audio, meter: Meter) -> list[KeyValue]:
         """Keys and values of one chunk, always alone and always 30 s long, so that its neighbours cannot matter."""
@@ -320,9 +318,7 @@ class MlxBackend:
         with meter.time("mel"):
             mel = log_mel_spectrogram(pad_or_trim(audio), self.dims.n_mels)
         with meter.time("encode"):
-            features = self._model.encoder(mx.array(mel.T, dtype=self._model.dtype))
-            cross = self._model.decoder.cross_key_value(features)
-            mx.eval(cross)
+            cross = self._model.encode(mel)
         self._encoded = (audio, cross)
         return cross
 

@@ -117,15 +117,30 @@ class MklMath:
         self._mkl.vmsErf(x.size, x.ctypes.data, x.ctypes.data, self._LOW_ACCURACY)
 
     def for_each(self, work: Callable[[T], None], pieces: Iterable[T]) -> None:
-        for _ in self._pool(self._mkl.MKL_Get_Max_Threads()).map(work, pieces):
-            pass
+        pieces = list(pieces)
+        n_threads = self._mkl.MKL_Get_Max_Threads()
+        left = iter(pieces)  # whoever is free takes the next
+
+        def take_all() -> None:
+            before = self._mkl.MKL_Set_Num_Threads_Local(1)
+            try:
+                for piece in left:
+                    work(piece)
+            finally:
+                self._mkl.MKL_Set_Num_Threads_Local(before)
+
+        n_helpers = min(n_threads, len(pieces)) - 1
+        helpers = [self._pool(n_threads - 1).submit(take_all) for _ in range(n_helpers)]
+        try:
+            take_all()
+        finally:
+            for helper in helpers:
+                if not helper.cancel():  # too late: it has begun
+                    helper.result()
 
     def _pool(self, n_workers: int) -> ThreadPoolExecutor:
         if n_workers not in self._pools:
-            single_threaded = self._mkl.MKL_Set_Num_Threads_Local
-            self._pools[n_workers] = ThreadPoolExecutor(
-                n_workers, "whisperx-host", initializer=single_threaded, initargs=(1,)
-            )
+            self._pools[n_workers] = ThreadPoolExecutor(n_workers, "whisperx-host")
         return self._pools[n_workers]
 
     def _order(self, x: Floats) -> int:

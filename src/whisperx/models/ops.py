@@ -1,57 +1,216 @@
-"""Attention and GELU, each by the fastest exact way on the device.
+"""The operations of a network, on whatever holds its numbers.
 
-On a GPU MLX's own kernels. On a CPU its exp and erf run element by element on one core and take most of an encoder's
-time. There the large arrays of an encoder are computed on the host, in blocks that stay in the cache.
+On a GPU that is MLX. On a CPU it is NumPy with `models.host`: MLX computes there on one core, element by element, all
+but matrix products, so a network for a CPU has its weights in float32 NumPy arrays (`to_host`). Large operations are
+cut in pieces that the cores share, each computed by one core in one order. How they are cut follows from the shape of
+one row's work alone: neither the number of cores nor a row's neighbours can change a bit.
 """
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import mlx.core as mx
 import numpy as np
+import numpy.typing as npt
+from mlx import nn
 
 from whisperx.models.host import Floats, host_math
 
-_BLOCK = 1 << 15  # numbers: a block fits the second-level cache
-_QUERY_BLOCK = 128  # rows of scores at a time: 128 x 1500 numbers, likewise
+Array: TypeAlias = Any  # mx.array, or float32 NumPy array; never both in one network
+
+_BLOCK = 1 << 15  # numbers of an element-wise operation at a time: they fit the second-level cache
+_ROW_BLOCK = 384  # rows of a long sequence in one product
+_WEIGHT_BLOCK = 2 << 20  # bytes of weights in one product of few rows
+_QUERY_BLOCK = 128  # rows of scores at a time: 128 x 1500 numbers fit the cache, too
+_LARGE_PAST = 1 << 20  # bytes of keys that two cores may share
 
 
-def attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None = None) -> mx.array:
-    """Scaled dot-product attention of q (B, nh, T, hs) to k, v (B, nh, S, hs); mask as MLX's fused kernel takes it."""
+def to_host(network: nn.Module) -> None:
+    """Let a network compute on the CPU in NumPy: turn its parameters into float32 arrays, without copying them."""
+    for _, module in network.named_modules():
+        for name, value in list(module.items()):
+            if isinstance(value, mx.array):
+                setattr(module, name, np.asarray(value.astype(mx.float32)))
+
+
+def is_on_host(x: Array) -> bool:
+    return isinstance(x, np.ndarray)
+
+
+def like(parameter: Array, x: Any) -> Array:
+    """x, any array or numbers, where the parameter is."""
+    if is_on_host(parameter):
+        return np.asarray(x)
+    return x if isinstance(x, mx.array) else mx.array(x)
+
+
+def library(x: Array) -> Any:
+    """Where to find `concatenate`, `stack` and the like for an array."""
+    return np if is_on_host(x) else mx
+
+
+def linear(layer: nn.Module, x: Array, rows_per_tile: int | None = None) -> Array:
+    """x (..., n_in) through a linear layer, or against all tokens of an embedding: (..., n_out).
+
+    rows_per_tile : the rows of x are those of a running batch, and go in tiles of exactly so many, filled up with rows
+        that nobody reads; None: they are a sequence, always of the same length
+    """
+    if is_on_host(x):
+        return _linear_on_host(layer.weight, getattr(layer, "bias", None), x, rows_per_tile)
+    apply: Any = getattr(layer, "as_linear", layer)
+    return apply(x) if rows_per_tile is None else tiled(apply, x, rows_per_tile)
+
+
+def tiled(layer: Callable[[mx.array], mx.array], x: mx.array, rows_per_tile: int) -> mx.array:
+    """`layer` on the rows of x (..., n_in), never on more or fewer than `rows_per_tile` at a time."""
+    rows = x.reshape(-1, x.shape[-1])
+    n_rows = len(rows)
+    if n_rows % rows_per_tile:
+        rows = mx.pad(rows, [(0, -n_rows % rows_per_tile), (0, 0)])
+    tiles = [layer(rows[i : i + rows_per_tile]) for i in range(0, len(rows), rows_per_tile)]
+    y = tiles[0] if len(tiles) == 1 else mx.concatenate(tiles)
+    return y[:n_rows].reshape(*x.shape[:-1], -1)
+
+
+def embedding(layer: nn.Module, tokens: Array) -> Array:
+    """Tokens (...) -> (..., n_state)."""
+    return layer.weight[np.asarray(tokens)] if is_on_host(layer.weight) else layer(tokens)
+
+
+def convolution(layer: nn.Conv1d, x: Array) -> Array:
+    """x (1, T, n_in), zeros on both sides -> (1, T', n_out)."""
+    if not is_on_host(x):
+        return layer(x)
+    weight: Floats = np.asarray(layer.weight)
+    host, (n_out, size, n_in), bias = host_math(), weight.shape, getattr(layer, "bias", None)
+    padded = np.pad(x[0], [(layer.padding, layer.padding), (0, 0)])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, size, axis=0)[:: layer.stride]  # (T', n_channels, size)
+    out = np.empty((len(windows), n_out), np.float32)
+
+    def convolve(piece: tuple[int, int]) -> None:
+        start, group = piece
+        rows, n_each = slice(start, start + _ROW_BLOCK), n_out // layer.groups
+        # Copied, for rows that overlap in memory are no matrix.
+        heard = np.ascontiguousarray(windows[rows, group * n_in : (group + 1) * n_in].swapaxes(1, 2))
+        outputs = slice(group * n_each, (group + 1) * n_each)
+        y = out[rows, outputs]
+        host.multiply(heard.reshape(-1, size * n_in), weight[outputs].reshape(n_each, size * n_in).T, y)
+        if bias is not None:
+            y += bias[outputs]
+
+    host.for_each(convolve, [(i, g) for i in range(0, len(windows), _ROW_BLOCK) for g in range(layer.groups)])
+    return out[None]
+
+
+def layer_norm(layer: nn.LayerNorm, x: Array) -> Array:
+    if not is_on_host(x):
+        return layer(x)
+    host, rows = host_math(), x.reshape(-1, x.shape[-1])
+    out = np.empty(rows.shape, np.float32)
+
+    def normalise(start: int) -> None:
+        block = slice(start, start + _ROW_BLOCK)
+        y = np.subtract(rows[block], rows[block].mean(axis=-1, keepdims=True), out=out[block])
+        variance = np.einsum("ij,ij->i", y, y)[:, None] / np.float32(y.shape[-1])
+        y /= np.sqrt(variance + np.float32(layer.eps))
+        y *= layer.weight
+        y += layer.bias
+
+    host.for_each(normalise, range(0, len(rows), _ROW_BLOCK))
+    return out.reshape(x.shape)
+
+
+def gelu(x: Array) -> Array:
+    """x * Phi(x), the exact GELU. MLX's own is compiled, and what threads compile aborts a process when it ends."""
+    return _gelu_on_host(x) if is_on_host(x) else x * (1 + mx.erf(x * math.sqrt(0.5))) * 0.5
+
+
+def attention(q: Array, k: Array, v: Array) -> Array:
+    """Scaled dot-product attention of q (B, nh, T, hs) to all of k, v (B, nh, S, hs)."""
+    if not is_on_host(q):
+        return masked_attention(q, k, v, None)
+    if q.shape[2] > _QUERY_BLOCK:
+        return _long_attention_on_host(q, k, v)
+    return _attention_on_host(q, k, v, [k.shape[2]] * len(q), None)
+
+
+def causal_attention(q: Array, k: Array, v: Array) -> Array:
+    """`attention` of each of T tokens (1, nh, T, hs) to itself and those before it."""
+    if not is_on_host(q):
+        return masked_attention(q, k, v, "causal")
+    length = q.shape[2]
+    return _attention_on_host(q, k, v, [length], np.tri(length, dtype=np.bool_)[None])
+
+
+def past_attention(
+    q: Floats, k: Floats, v: Floats, lengths: Sequence[int], seen: npt.NDArray[np.bool_] | None
+) -> Floats:
+    """`attention` on the host of q (n, nh, T, hs), row i to its first `lengths[i]` keys, those of them that it sees.
+
+    seen : (n, T, S), None: all
+    """
+    return _attention_on_host(q, k, v, lengths, seen)
+
+
+def masked_attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None) -> mx.array:
+    """`attention` in MLX, the mask as its fused kernel takes it."""
     return mx.fast.scaled_dot_product_attention(q, k, v, scale=q.shape[-1] ** -0.5, mask=mask)
 
 
-def encoder_attention(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
-    """`attention` without a mask, for sequences as long as an encoder's."""
-    if not _runs_on_cpu(q):
-        return attention(q, k, v)
-    return mx.array(_attention_on_host(np.asarray(q), np.asarray(k), np.asarray(v)))
+def logsumexp(x: Array) -> Array:
+    """Logarithm of the sum of exp(x) over the last axis."""
+    if not is_on_host(x):
+        return mx.logsumexp(x, axis=-1)
+    top = x.max(axis=-1, keepdims=True)
+    shift = np.where(np.isfinite(top), top, np.float32(0))
+    with np.errstate(divide="ignore"):
+        return np.log(np.exp(x - shift).sum(axis=-1)) + shift[..., 0]
 
 
-def cross_attention(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
-    """`attention` without a mask, of few queries each to many keys: a chunk gets the same bits with any others."""
-    if not _runs_on_cpu(q):
-        return attention(q, k, v)
-    return mx.array(_cross_attention_on_host(np.asarray(q), np.asarray(k), np.asarray(v)))
+# ---- on the host ----
 
 
-def gelu(x: mx.array) -> mx.array:
-    """x * Phi(x), the exact GELU. MLX's own is compiled, and what threads compile aborts a process when it ends."""
-    return x * (1 + mx.erf(x * math.sqrt(0.5))) * 0.5
+def _linear_on_host(weight: Floats, bias: Floats | None, x: Floats, rows_per_tile: int | None) -> Floats:
+    """A long sequence is cut along its rows; few rows go through a part of the weights at a time, which stays near."""
+    host, (n_out, n_in) = host_math(), weight.shape
+    rows = np.ascontiguousarray(x).reshape(-1, n_in)
+    n_rows = len(rows)
+    if rows_per_tile is not None and n_rows % rows_per_tile:
+        padded = np.zeros((n_rows + -n_rows % rows_per_tile, n_in), np.float32)
+        padded[:n_rows] = rows
+        rows = padded
+    out = np.empty((len(rows), n_out), np.float32)
+    height = rows_per_tile or _ROW_BLOCK
+    width = n_out if rows_per_tile is None else -(-n_out // -(-weight.nbytes // _WEIGHT_BLOCK))
+
+    def multiply(piece: tuple[slice, slice]) -> None:
+        tall, wide = piece
+        for start in range(tall.start, tall.stop, height):
+            block = slice(start, min(start + height, tall.stop))
+            y = out[block, wide]
+            host.multiply(rows[block], weight[wide].T, y)
+            if bias is not None:
+                y += bias[wide]
+
+    if rows_per_tile is None:
+        everything = slice(0, n_out)
+        pieces = [(slice(i, min(i + height, n_rows)), everything) for i in range(0, n_rows, height)]
+    else:
+        everything = slice(0, len(rows))
+        pieces = [(everything, slice(i, min(i + width, n_out))) for i in range(0, n_out, width)]
+    host.for_each(multiply, pieces)
+    return out[:n_rows].reshape(*x.shape[:-1], n_out)
 
 
-def encoder_gelu(x: mx.array) -> mx.array:
-    """`gelu`, to float32's rounding, for arrays as large as an encoder's."""
-    if not _runs_on_cpu(x):
-        return gelu(x)
-    return mx.array(_gelu_on_host(np.asarray(x)))
+def _merged_like(q: Floats) -> Floats:
+    """An array for q's shape (B, nh, T, hs) that lies as (B, T, nh, hs): heads are merged without copying."""
+    batch, n_head, length, head_dim = q.shape
+    return np.empty((batch, length, n_head, head_dim), np.float32).swapaxes(1, 2)
 
 
-def _runs_on_cpu(x: mx.array) -> bool:
-    return mx.default_device() == mx.cpu and x.dtype == mx.float32
-
-
-def _attention_on_host(q: Floats, k: Floats, v: Floats) -> Floats:
-    host, out = host_math(), np.empty(q.shape, np.float32)
+def _long_attention_on_host(q: Floats, k: Floats, v: Floats) -> Floats:
+    host, out = host_math(), _merged_like(q)
     scale = np.float32(q.shape[-1] ** -0.5)
 
     def attend(index: tuple[int, ...]) -> None:
@@ -66,27 +225,42 @@ def _attention_on_host(q: Floats, k: Floats, v: Floats) -> Floats:
             host.multiply(weights, values, mixed[block])
             mixed[block] /= weights.sum(axis=-1, keepdims=True)
 
-    host.for_each(attend, np.ndindex(q.shape[:2]))
+    host.for_each(attend, list(np.ndindex(q.shape[:2])))
     return out
 
 
-def _cross_attention_on_host(q: Floats, k: Floats, v: Floats) -> Floats:
-    host, out = host_math(), np.empty(q.shape, np.float32)
+def _attention_on_host(
+    q: Floats, k: Floats, v: Floats, lengths: Sequence[int], seen: npt.NDArray[np.bool_] | None
+) -> Floats:
+    """Few queries each. The products of a row are its own; half of its heads at a time where there is much to read."""
+    host, out, n_head = host_math(), _merged_like(q), q.shape[1]
     scale = np.float32(q.shape[-1] ** -0.5)
 
-    def attend(chunk: int) -> None:
-        weights = np.empty((*q.shape[1:3], k.shape[2]), np.float32)  # (nh, T, S)
-        host.multiply_stacks(q[chunk] * scale, k[chunk].swapaxes(1, 2), weights)
+    def attend(piece: tuple[int, slice]) -> None:
+        row, heads = piece
+        length = lengths[row]
+        queries = q[row, heads] * scale  # (nh, T, hs)
+        weights = np.empty((*queries.shape[:2], length), np.float32)
+        host.multiply_stacks(queries, k[row, heads, :length].swapaxes(1, 2), weights)
+        if seen is not None:
+            np.copyto(weights, -np.inf, where=~seen[row, :, :length])
         weights -= weights.max(axis=-1, keepdims=True)
         host.exp(weights)
-        host.multiply_stacks(weights, v[chunk], out[chunk])
-        out[chunk] /= weights.sum(axis=-1, keepdims=True)
+        mixed = np.empty(queries.shape, np.float32)
+        host.multiply_stacks(weights, v[row, heads, :length], mixed)
+        np.divide(mixed, weights.sum(axis=-1, keepdims=True), out=out[row, heads])
 
-    host.for_each(attend, range(len(q)))
+    pieces = []
+    for row, length in enumerate(lengths):
+        n_parts = 2 if n_head > 1 and length * n_head * q.shape[-1] * q.itemsize > _LARGE_PAST else 1
+        borders = [n_head * part // n_parts for part in range(n_parts + 1)]
+        pieces += [(row, slice(borders[part], borders[part + 1])) for part in range(n_parts)]
+    host.for_each(attend, pieces)
     return out
 
 
 def _gelu_on_host(x: Floats) -> Floats:
+    x = np.ascontiguousarray(x)
     host, flat, out = host_math(), x.reshape(-1), np.empty(x.size, np.float32)
 
     def block_gelu(start: int) -> None:

@@ -27,8 +27,9 @@ from mlx.utils import tree_flatten
 from whisperx.audio import SAMPLE_RATE
 from whisperx.checkpoints.weights import find_weights, open_weights, read_json
 from whisperx.errors import CheckpointError
+from whisperx.models import ops
 from whisperx.models.devices import find_device
-from whisperx.models.ops import encoder_attention, encoder_gelu
+from whisperx.models.ops import Array
 from whisperx.schema import Audio, Emission
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -86,8 +87,12 @@ class _Convolution(nn.Module):
         else:
             self.layer_norm = nn.Identity()
 
-    def __call__(self, x: mx.array) -> mx.array:
-        return encoder_gelu(self.layer_norm(self.conv(x)))
+    def __call__(self, x: Array) -> Array:
+        return ops.gelu(_normalised(self.layer_norm, ops.convolution(self.conv, x)))
+
+
+def _normalised(norm: nn.Module, x: Array) -> Array:
+    return ops.layer_norm(norm, x) if isinstance(norm, nn.LayerNorm) else norm(x)
 
 
 class _NormOverTime(nn.Module):
@@ -98,11 +103,14 @@ class _NormOverTime(nn.Module):
         self.weight = mx.ones(n_channels)
         self.bias = mx.zeros(n_channels)
 
-    def __call__(self, x: mx.array) -> mx.array:
-        wide = x.astype(mx.float32)
-        mean = wide.mean(axis=1, keepdims=True)
-        scale = self.weight * mx.rsqrt(wide.var(axis=1, keepdims=True) + _CONV_EPSILON)
-        return (wide * scale + (self.bias - mean * scale)).astype(x.dtype)
+    def __call__(self, x: Array) -> Array:
+        xp = ops.library(x)
+        wide = x.astype(xp.float32)
+        # NumPy would add up float32 one after the other here; a GPU has nothing wider, and adds in a tree.
+        dtype = {"dtype": np.float64} if ops.is_on_host(x) else {}
+        mean = wide.mean(axis=1, keepdims=True, **dtype)
+        scale = self.weight / xp.sqrt(wide.var(axis=1, keepdims=True, **dtype) + _CONV_EPSILON)
+        return (wide * scale.astype(xp.float32) + (self.bias - mean * scale).astype(xp.float32)).astype(x.dtype)
 
 
 class _FeatureExtractor(nn.Module):
@@ -111,7 +119,7 @@ class _FeatureExtractor(nn.Module):
         n_in = (1, *dims.conv_dim)
         self.conv_layers = [_Convolution(n_in[i], dims, i) for i in range(len(dims.conv_dim))]
 
-    def __call__(self, samples: mx.array) -> mx.array:
+    def __call__(self, samples: Array) -> Array:
         x = samples[None, :, None]
         for layer in self.conv_layers:
             x = layer(x)
@@ -125,9 +133,8 @@ class _FeatureProjection(nn.Module):
         self.layer_norm = nn.LayerNorm(n_features, eps=dims.epsilon) if dims.feature_norm else nn.Identity()
         self.projection = nn.Linear(n_features, dims.n_state)
 
-    def __call__(self, x: mx.array) -> mx.array:
-        y: mx.array = self.projection(self.layer_norm(x))
-        return y
+    def __call__(self, x: Array) -> Array:
+        return ops.linear(self.projection, _normalised(self.layer_norm, x))
 
 
 class _PositionalConvolution(nn.Module):
@@ -136,8 +143,8 @@ class _PositionalConvolution(nn.Module):
         kernel = dims.pos_kernel
         self.conv = nn.Conv1d(dims.n_state, dims.n_state, kernel, padding=kernel // 2, groups=dims.pos_groups)
 
-    def __call__(self, x: mx.array) -> mx.array:
-        return encoder_gelu(self.conv(x)[:, : x.shape[1]])  # an even kernel gives one frame too many
+    def __call__(self, x: Array) -> Array:
+        return ops.gelu(ops.convolution(self.conv, x)[:, : x.shape[1]])  # an even kernel gives one frame too many
 
 
 class _Attention(nn.Module):
@@ -149,13 +156,12 @@ class _Attention(nn.Module):
         self.v_proj = nn.Linear(dims.n_state, dims.n_state)
         self.out_proj = nn.Linear(dims.n_state, dims.n_state)
 
-    def __call__(self, x: mx.array) -> mx.array:
-        q, k, v = (self._heads(layer(x)) for layer in (self.q_proj, self.k_proj, self.v_proj))
-        mixed = encoder_attention(q, k, v)  # (1, nh, T, hs)
-        y: mx.array = self.out_proj(mixed.swapaxes(1, 2).reshape(x.shape))
-        return y
+    def __call__(self, x: Array) -> Array:
+        q, k, v = (self._heads(ops.linear(layer, x)) for layer in (self.q_proj, self.k_proj, self.v_proj))
+        mixed = ops.attention(q, k, v)  # (1, nh, T, hs)
+        return ops.linear(self.out_proj, mixed.swapaxes(1, 2).reshape(x.shape))
 
-    def _heads(self, x: mx.array) -> mx.array:
+    def _heads(self, x: Array) -> Array:
         return x.reshape(*x.shape[:2], self.n_head, -1).swapaxes(1, 2)
 
 
@@ -165,9 +171,8 @@ class _FeedForward(nn.Module):
         self.intermediate_dense = nn.Linear(dims.n_state, dims.n_intermediate)
         self.output_dense = nn.Linear(dims.n_intermediate, dims.n_state)
 
-    def __call__(self, x: mx.array) -> mx.array:
-        y: mx.array = self.output_dense(encoder_gelu(self.intermediate_dense(x)))
-        return y
+    def __call__(self, x: Array) -> Array:
+        return ops.linear(self.output_dense, ops.gelu(ops.linear(self.intermediate_dense, x)))
 
 
 class _Layer(nn.Module):
@@ -179,13 +184,12 @@ class _Layer(nn.Module):
         self.feed_forward = _FeedForward(dims)
         self.final_layer_norm = nn.LayerNorm(dims.n_state, eps=dims.epsilon)
 
-    def __call__(self, x: mx.array) -> mx.array:
+    def __call__(self, x: Array) -> Array:
         if self.is_stable:
-            x = x + self.attention(self.layer_norm(x))
-            return x + self.feed_forward(self.final_layer_norm(x))
-        x = self.layer_norm(x + self.attention(x))
-        y: mx.array = self.final_layer_norm(x + self.feed_forward(x))
-        return y
+            x = x + self.attention(ops.layer_norm(self.layer_norm, x))
+            return x + self.feed_forward(ops.layer_norm(self.final_layer_norm, x))
+        x = ops.layer_norm(self.layer_norm, x + self.attention(x))
+        return ops.layer_norm(self.final_layer_norm, x + self.feed_forward(x))
 
 
 class _Encoder(nn.Module):
@@ -196,13 +200,13 @@ class _Encoder(nn.Module):
         self.layer_norm = nn.LayerNorm(dims.n_state, eps=dims.epsilon)
         self.layers = [_Layer(dims) for _ in range(dims.n_layer)]
 
-    def __call__(self, x: mx.array) -> mx.array:
+    def __call__(self, x: Array) -> Array:
         x = x + self.pos_conv_embed(x)
         if not self.is_stable:
-            x = self.layer_norm(x)
+            x = ops.layer_norm(self.layer_norm, x)
         for layer in self.layers:
             x = layer(x)
-        return self.layer_norm(x) if self.is_stable else x
+        return ops.layer_norm(self.layer_norm, x) if self.is_stable else x
 
 
 class Wav2Vec2(nn.Module):
@@ -215,11 +219,10 @@ class Wav2Vec2(nn.Module):
         self.encoder = _Encoder(dims)
         self.lm_head = nn.Linear(dims.n_state, dims.n_labels)
 
-    def __call__(self, samples: mx.array) -> mx.array:
+    def __call__(self, samples: Array) -> Array:
         """Logits (n_frames, n_labels) of samples (n_samples,), at least `min_samples`."""
         features = self.feature_projection(self.feature_extractor(samples))  # (1, T, n_state)
-        logits: mx.array = self.lm_head(self.encoder(features))
-        return logits[0]
+        return ops.linear(self.lm_head, self.encoder(features))[0]
 
 
 class Wav2Vec2Aligner:
@@ -246,6 +249,8 @@ class Wav2Vec2Aligner:
         self._stream = mx.new_thread_unsafe_stream(device)
         with mx.stream(self._stream):
             self._network = _build(arrays, dims, self._dtype)
+        if device == mx.cpu:
+            ops.to_host(self._network)
 
     @property
     def frame_seconds(self) -> float:
@@ -261,17 +266,26 @@ class Wav2Vec2Aligner:
         for start in range(0, len(audio), batch_size):
             with self._lock, mx.stream(self._stream):
                 launched = [self._log_probabilities(samples, compat) for samples in audio[start : start + batch_size]]
-                mx.eval(launched)
+                if not self._is_on_host:
+                    mx.eval(launched)
                 results += [np.array(emission) for emission in launched]
         return results
 
-    def _log_probabilities(self, samples: Audio, compat: bool) -> mx.array:
+    @property
+    def _is_on_host(self) -> bool:
+        return ops.is_on_host(self._network.lm_head.weight)
+
+    def _log_probabilities(self, samples: Audio, compat: bool) -> Array:
         samples = np.nan_to_num(np.asarray(samples, np.float32), posinf=0, neginf=0)
         if self._normalise[compat]:
             samples = (samples - samples.mean()) / np.sqrt(samples.var() + np.float32(_AUDIO_EPSILON))
         samples = np.pad(samples, (0, max(0, self.dims.min_samples - len(samples))))
-        logits = self._network(mx.array(samples).astype(self._dtype)).astype(mx.float32)
-        return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+        samples = samples.astype(np.float32)
+        if self._is_on_host:
+            logits = self._network(samples)
+        else:
+            logits = self._network(mx.array(samples).astype(self._dtype)).astype(mx.float32)
+        return logits - ops.logsumexp(logits)[:, None]
 
 
 def load_wav2vec2(

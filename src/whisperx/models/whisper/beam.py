@@ -13,6 +13,7 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
+from whisperx.models.ops import Array, is_on_host
 from whisperx.models.whisper.decoding import RunningBatch, logprobs_on_host, nothing_left
 from whisperx.models.whisper.filters import TokenRules
 from whisperx.models.whisper.model import BeamKeys, Whisper
@@ -150,7 +151,7 @@ class BeamBatch(RunningBatch[_Beams]):
         super().__init__(model, rules, n_slots, meter, n_beams=options.beam_size)
         self._options = options
 
-    def _begin(self, row: Row, logits: mx.array) -> _Beams:
+    def _begin(self, row: Row, logits: Array) -> _Beams:
         search = Search(row, self._n_beams, self._options.patience)
         search.extend(likeliest(logits, self._n_beams + 1))
         return _Beams(search, Lineage(self._n_beams, len(row.prompt), self._cache.capacity), self._n_beams)
@@ -180,13 +181,13 @@ class BeamBatch(RunningBatch[_Beams]):
         return row
 
 
-def likeliest(logits: mx.array, n: int) -> list[Candidates]:
+def likeliest(logits: Array, n: int) -> list[Candidates]:
     """The n likeliest tokens of each row of scores (n_rows, n_vocab), without those that are ruled out.
 
     Of equal ones the lower id comes first.
     """
-    if mx.default_device() == mx.cpu:
-        return [_likeliest_on_host(scores, n) for scores in np.asarray(logits)]
+    if is_on_host(logits):
+        return [_likeliest_on_host(scores, n) for scores in logits]
     return _likeliest_on_device(logits, n)
 
 

@@ -10,6 +10,7 @@ from mlx.utils import tree_unflatten
 from whisperx.checkpoints import Checkpoint, Quantization, WhisperDimensions
 from whisperx.checkpoints.tensors import Array
 from whisperx.models.blas import blas_in_use
+from whisperx.models.ops import to_host
 from whisperx.models.whisper.model import Whisper
 
 logger = logging.getLogger(__name__)
@@ -35,18 +36,23 @@ def build_whisper(
     dtype: mx.Dtype,
     quantization: Quantization | None = None,
     rows_per_tile: int | None = None,
+    on_host: bool | None = None,
 ) -> Whisper:
     """The network of a checkpoint on the default device, its weights rounded as `round_weights` does it.
 
     On a CPU quantised weights are expanded to float32 after rounding.
+
+    on_host : whether it computes in NumPy (see `models.ops`); None: in float32 on a CPU
     """
     weights = round_weights(checkpoint, dtype=dtype, quantization=quantization)
     if quantization is not None and mx.default_device() == mx.cpu:
-        weights, quantization = _expanded(weights, quantization), None
+        weights, quantization, dtype = _expanded(weights, quantization), None, mx.float32
     model = assemble(checkpoint.dims, weights, quantization, rows_per_tile or default_rows_per_tile())
-    if mx.default_device() == mx.cpu:
-        lay_out_for_cpu(model)
     mx.eval(model.parameters())
+    if on_host is None:
+        on_host = mx.default_device() == mx.cpu and dtype == mx.float32
+    if on_host:
+        to_host(model)
     return model
 
 
@@ -122,10 +128,3 @@ def _expanded(weights: Mapping[str, mx.array], packing: Quantization) -> dict[st
         if not name.endswith((".scales", ".biases")):
             expanded[name] = array.astype(mx.float32)
     return expanded
-
-
-def lay_out_for_cpu(model: Whisper) -> None:
-    """Lay weights out as x @ W wants them: with 16 rows, MKL takes 4 times as long on the transposed layout."""
-    for _, module in model.named_modules():
-        if isinstance(module, nn.Linear):
-            module.weight = mx.contiguous(module.weight.T).T

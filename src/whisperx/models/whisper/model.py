@@ -1,4 +1,4 @@
-"""Whisper's network in MLX: audio encoder, text decoder, and the key-value caches of a running batch.
+"""Whisper's network: audio encoder, text decoder, and the key-value caches of a running batch.
 
 Radford et al. 2022, https://arxiv.org/abs/2212.04356. Every size and family follows from its dimensions alone. Names of
 parameters are OpenAI's, with `mlp1`, `mlp2` for the two linear layers of a block; convolution weights are [O, K, I].
@@ -12,7 +12,7 @@ the cache that a row attends to) depends on that row alone.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import numpy as np
@@ -21,23 +21,13 @@ from mlx import nn
 
 from whisperx.checkpoints import WhisperDimensions, sinusoids
 from whisperx.checkpoints.alignment_heads import Heads
-from whisperx.models.ops import attention, cross_attention, encoder_attention, encoder_gelu, gelu
+from whisperx.models import ops
+from whisperx.models.ops import Array
 
-KeyValue = tuple[mx.array, mx.array]  # each (n, n_head, n_ctx, head_dim)
+KeyValue = tuple[Array, Array]  # each (n, n_head, n_ctx, head_dim)
 
-AttendOwn = Callable[[mx.array, mx.array, mx.array], mx.array]  # self-attention of q, k, v, each (B, nh, T, hs)
-Attend = Callable[[mx.array], mx.array]  # attention to the sound of q (B, nh, T, hs)
-
-
-def tiled(layer: Callable[[mx.array], mx.array], x: mx.array, rows_per_tile: int) -> mx.array:
-    """`layer` on the rows of x (..., n_in), never on more or fewer than `rows_per_tile` at a time."""
-    rows = x.reshape(-1, x.shape[-1])
-    n_rows = len(rows)
-    if n_rows % rows_per_tile:
-        rows = mx.pad(rows, [(0, -n_rows % rows_per_tile), (0, 0)])
-    tiles = [layer(rows[i : i + rows_per_tile]) for i in range(0, len(rows), rows_per_tile)]
-    y = tiles[0] if len(tiles) == 1 else mx.concatenate(tiles)
-    return y[:n_rows].reshape(*x.shape[:-1], -1)
+AttendOwn = Callable[[Array, Array, Array], Array]  # self-attention of q, k, v, each (B, nh, T, hs)
+Attend = Callable[[Array], Array]  # attention to the sound of q (B, nh, T, hs)
 
 
 class MultiHeadAttention(nn.Module):
@@ -49,12 +39,12 @@ class MultiHeadAttention(nn.Module):
         self.value = nn.Linear(n_state, n_state)
         self.out = nn.Linear(n_state, n_state)
 
-    def split_heads(self, x: mx.array) -> mx.array:
+    def split_heads(self, x: Array) -> Array:
         batch, length, n_state = x.shape
         return x.reshape(batch, length, self.n_head, n_state // self.n_head).swapaxes(1, 2)  # (B, nh, T, hs)
 
 
-def merge_heads(x: mx.array) -> mx.array:
+def merge_heads(x: Array) -> Array:
     batch, n_head, length, head_dim = x.shape
     return x.swapaxes(1, 2).reshape(batch, length, n_head * head_dim)
 
@@ -68,11 +58,12 @@ class EncoderBlock(nn.Module):
         self.mlp2 = nn.Linear(4 * n_state, n_state)
         self.mlp_ln = nn.LayerNorm(n_state)
 
-    def __call__(self, x: mx.array) -> mx.array:
-        y, attn = self.attn_ln(x), self.attn
-        q, k, v = (attn.split_heads(layer(y)) for layer in (attn.query, attn.key, attn.value))
-        x = x + attn.out(merge_heads(encoder_attention(q, k, v)))
-        return x + self.mlp2(encoder_gelu(self.mlp1(self.mlp_ln(x))))
+    def __call__(self, x: Array) -> Array:
+        y, attn = ops.layer_norm(self.attn_ln, x), self.attn
+        q, k, v = (attn.split_heads(ops.linear(layer, y)) for layer in (attn.query, attn.key, attn.value))
+        x = x + ops.linear(attn.out, merge_heads(ops.attention(q, k, v)))
+        y = ops.gelu(ops.linear(self.mlp1, ops.layer_norm(self.mlp_ln, x)))
+        return x + ops.linear(self.mlp2, y)
 
 
 class AudioEncoder(nn.Module):
@@ -85,14 +76,14 @@ class AudioEncoder(nn.Module):
         self.blocks = [EncoderBlock(n_state, dims.n_audio_head) for _ in range(dims.n_audio_layer)]
         self.ln_post = nn.LayerNorm(n_state)
 
-    def __call__(self, mel: mx.array) -> mx.array:
+    def __call__(self, mel: Array) -> Array:
         """Features (1, n_audio_ctx, n_audio_state) of one mel spectrogram (2 * n_audio_ctx, n_mels)."""
-        x = encoder_gelu(self.conv1(mel[None]))
-        x = encoder_gelu(self.conv2(x)) + self.positional_embedding
+        x = ops.like(self.positional_embedding, mel)[None]
+        x = ops.gelu(ops.convolution(self.conv1, x))
+        x = ops.gelu(ops.convolution(self.conv2, x)) + self.positional_embedding
         for block in self.blocks:
             x = block(x)
-        features: mx.array = self.ln_post(x)
-        return features
+        return ops.layer_norm(self.ln_post, x)
 
 
 class DecoderBlock(nn.Module):
@@ -106,18 +97,18 @@ class DecoderBlock(nn.Module):
         self.mlp2 = nn.Linear(4 * n_state, n_state)
         self.mlp_ln = nn.LayerNorm(n_state)
 
-    def __call__(self, x: mx.array, attend_own: AttendOwn, attend: Attend, rows_per_tile: int) -> mx.array:
-        def linear(layer: nn.Module, y: mx.array) -> mx.array:
-            return tiled(layer, y, rows_per_tile)
+    def __call__(self, x: Array, attend_own: AttendOwn, attend: Attend, rows_per_tile: int) -> Array:
+        def linear(layer: nn.Module, y: Array) -> Array:
+            return ops.linear(layer, y, rows_per_tile)
 
-        y, attn = self.attn_ln(x), self.attn
+        y, attn = ops.layer_norm(self.attn_ln, x), self.attn
         q, k, v = (attn.split_heads(linear(layer, y)) for layer in (attn.query, attn.key, attn.value))
         x = x + linear(attn.out, merge_heads(attend_own(q, k, v)))
 
-        y, attn = self.cross_attn_ln(x), self.cross_attn
+        y, attn = ops.layer_norm(self.cross_attn_ln, x), self.cross_attn
         x = x + linear(attn.out, merge_heads(attend(attn.split_heads(linear(attn.query, y)))))
 
-        return x + linear(self.mlp2, gelu(linear(self.mlp1, self.mlp_ln(x))))
+        return x + linear(self.mlp2, ops.gelu(linear(self.mlp1, ops.layer_norm(self.mlp_ln, x))))
 
 
 @dataclass
@@ -128,21 +119,25 @@ class KVCache:
     n_audio_ctx, head_dim).
     """
 
-    own: list[list[mx.array]]
-    cross: list[list[mx.array]]
+    own: list[list[Array]]
+    cross: list[list[Array]]
 
     @classmethod
-    def allocate(cls, dims: WhisperDimensions, n_slots: int, dtype: mx.Dtype, *, n_beams: int = 1) -> "KVCache":
-        def pairs(length: int) -> list[list[mx.array]]:
+    def allocate(cls, dims: WhisperDimensions, n_slots: int, dtype: Any, *, n_beams: int = 1) -> "KVCache":
+        """dtype : the network's, of MLX or NumPy"""
+        zeros: Callable[..., Array] = mx.zeros if isinstance(dtype, mx.Dtype) else np.zeros
+
+        def pairs(length: int) -> list[list[Array]]:
             shape = (n_slots, dims.n_text_head, length, dims.n_text_state // dims.n_text_head)
-            return [[mx.zeros(shape, dtype), mx.zeros(shape, dtype)] for _ in range(dims.n_text_layer)]
+            return [[zeros(shape, dtype), zeros(shape, dtype)] for _ in range(dims.n_text_layer)]
 
         return cls(pairs(n_beams * dims.n_text_ctx), pairs(dims.n_audio_ctx))
 
     @property
     def capacity(self) -> int:
         """How many tokens' keys and values a slot holds."""
-        return self.own[0][0].shape[2]
+        capacity: int = self.own[0][0].shape[2]
+        return capacity
 
     def fill(self, slot: int, own: Sequence[KeyValue], cross: Sequence[KeyValue]) -> None:
         """Put a chunk, its prompt's and its audio's keys and values, into a slot."""
@@ -161,9 +156,10 @@ class KVCache:
 
     def settle(self) -> None:
         """Finish all writing. Then nothing else refers to the arrays, and the next write happens in place."""
-        mx.eval(self._arrays())
+        if not ops.is_on_host(self.own[0][0]):
+            mx.eval(self._arrays())
 
-    def _arrays(self) -> list[mx.array]:
+    def _arrays(self) -> list[Array]:
         return [array for pair in (*self.own, *self.cross) for array in pair]
 
 
@@ -186,23 +182,25 @@ class TextDecoder(nn.Module):
         self.blocks = [DecoderBlock(dims.n_text_state, dims.n_text_head) for _ in range(dims.n_text_layer)]
         self.ln = nn.LayerNorm(dims.n_text_state)
 
-    def cross_key_value(self, features: mx.array) -> list[KeyValue]:
+    def cross_key_value(self, features: Array) -> list[KeyValue]:
         """Per layer, keys and values (1, n_head, n_audio_ctx, head_dim) of encoded audio: once for each chunk."""
+        contiguous = np.ascontiguousarray if ops.is_on_host(features) else mx.contiguous
 
-        def contiguous_heads(attn: MultiHeadAttention, layer: nn.Module) -> mx.array:
-            return mx.contiguous(attn.split_heads(layer(features)))  # else fused attention copies them at each step
+        def contiguous_heads(attn: MultiHeadAttention, layer: nn.Module) -> Array:
+            # Else fused attention copies them at each step.
+            return contiguous(attn.split_heads(ops.linear(layer, features)))
 
         attns = [block.cross_attn for block in self.blocks]
         return [(contiguous_heads(attn, attn.key), contiguous_heads(attn, attn.value)) for attn in attns]
 
-    def prefill(self, tokens: Sequence[int], cross: Sequence[KeyValue]) -> tuple[mx.array, list[KeyValue]]:
+    def prefill(self, tokens: Sequence[int], cross: Sequence[KeyValue]) -> tuple[Array, list[KeyValue]]:
         """A prompt of T tokens, one row: hidden states (T, n_text_state), and the tokens' keys and values per layer."""
         hidden, own, _ = self._read(tokens, cross)
         return hidden, own
 
     def listen(
         self, tokens: Sequence[int], cross: Sequence[KeyValue], heads: Heads, n_frames: int
-    ) -> tuple[mx.array, mx.array]:
+    ) -> tuple[Array, Array]:
         """Known tokens, T of one row: hidden states (T, n_text_state), and how well each suits each frame.
 
         That is the scaled product of query and key, float32 (n_heads, T, n_frames), in the cross-attention heads
@@ -210,62 +208,74 @@ class TextDecoder(nn.Module):
         """
         hidden, _, queries = self._read(tokens, cross)
         scores = [queries[layer][0, head] @ cross[layer][0][0, head, :n_frames].T for layer, head in heads.tolist()]
-        return hidden, mx.stack(scores).astype(mx.float32) * queries[0].shape[-1] ** -0.5
+        xp = ops.library(hidden)
+        return hidden, xp.stack(scores).astype(xp.float32) * queries[0].shape[-1] ** -0.5
 
-    def _read(
-        self, tokens: Sequence[int], cross: Sequence[KeyValue]
-    ) -> tuple[mx.array, list[KeyValue], list[mx.array]]:
+    def _read(self, tokens: Sequence[int], cross: Sequence[KeyValue]) -> tuple[Array, list[KeyValue], list[Array]]:
         """T tokens of one row: hidden states; per layer keys and values, and queries to the sound (1, nh, T, hs)."""
         own: list[KeyValue] = []
-        queries: list[mx.array] = []
+        queries: list[Array] = []
 
-        def attend_own(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        def attend_own(q: Array, k: Array, v: Array) -> Array:
             own.append((k, v))
-            return attention(q, k, v, "causal")
+            return ops.causal_attention(q, k, v)
 
-        x = (self.token_embedding(mx.array(list(tokens))) + self.positional_embedding[: len(tokens)])[None]
+        ids = ops.like(self.positional_embedding, list(tokens))
+        x = (ops.embedding(self.token_embedding, ids) + self.positional_embedding[: len(tokens)])[None]
         for block, key_value in zip(self.blocks, cross, strict=True):
 
-            def attend(q: mx.array, key_value: KeyValue = key_value) -> mx.array:
+            def attend(q: Array, key_value: KeyValue = key_value) -> Array:
                 queries.append(q)
-                return cross_attention(q, *key_value)
+                return ops.attention(q, *key_value)
 
             x = block(x, attend_own, attend, self.rows_per_tile)
-        return self.ln(x)[0], own, queries
+        return ops.layer_norm(self.ln, x)[0], own, queries
 
-    def step(
-        self, tokens: mx.array, positions: Sequence[int], cache: KVCache, beams: BeamKeys | None = None
-    ) -> mx.array:
+    def step(self, tokens: Array, positions: Sequence[int], cache: KVCache, beams: BeamKeys | None = None) -> Array:
         """One token of each row of n chunks, in slots 0..n-1 at `positions` (n,) -> hidden states, one for each token.
 
         tokens : (n * n_beams,), those of a chunk one after the other; a chunk has one row unless `beams` tells more
 
         The tokens' keys and values are written to the cache.
         """
-        n_chunks = len(positions)
-        x = self.token_embedding(tokens.reshape(n_chunks, -1))  # (n, n_beams, n_text_state)
-        x = x + self.positional_embedding[mx.array(list(positions))][:, None]
-        first = mx.array(list(beams.places if beams else positions))[:, None]
-        chunks, places = mx.arange(n_chunks)[:, None], first + mx.arange(x.shape[1])  # (n, 1), (n, n_beams)
-        windows = _windows(beams or positions, cache.capacity)
+        n_chunks, xp = len(positions), ops.library(self.positional_embedding)
+        # (n, n_beams, n_text_state)
+        x = ops.embedding(self.token_embedding, ops.like(self.positional_embedding, tokens).reshape(n_chunks, -1))
+        x = x + self.positional_embedding[xp.array(list(positions))][:, None]
+        first = xp.array(list(beams.places if beams else positions))[:, None]
+        chunks, places = xp.arange(n_chunks)[:, None], first + xp.arange(x.shape[1])  # (n, 1), (n, n_beams)
+        attend_past = _attention_to_past(beams or positions, cache)
         for block, own, cross in zip(self.blocks, cache.own, cache.cross, strict=True):
 
-            def attend_own(q: mx.array, k: mx.array, v: mx.array, own: list[mx.array] = own) -> mx.array:
+            def attend_own(q: Array, k: Array, v: Array, own: list[Array] = own) -> Array:
                 own[0][chunks, :, places] = k.swapaxes(1, 2)
                 own[1][chunks, :, places] = v.swapaxes(1, 2)
-                return _attend_windows(q, own[0][:n_chunks], own[1][:n_chunks], windows)
+                return attend_past(q, own[0][:n_chunks], own[1][:n_chunks])
 
-            def attend(q: mx.array, cross: list[mx.array] = cross) -> mx.array:
+            def attend(q: Array, cross: list[Array] = cross) -> Array:
                 # The beams stand where a prompt has its tokens: all of them attend to one copy of keys.
-                return cross_attention(q, cross[0][:n_chunks], cross[1][:n_chunks])
+                return ops.attention(q, cross[0][:n_chunks], cross[1][:n_chunks])
 
             x = block(x, attend_own, attend, self.rows_per_tile)
-        hidden: mx.array = self.ln(x)
+        hidden = ops.layer_norm(self.ln, x)
         return hidden.reshape(-1, hidden.shape[-1])
 
-    def logits(self, hidden: mx.array) -> mx.array:
+    def logits(self, hidden: Array) -> Array:
         """Scores of every token, float32 (M, n_vocab), of hidden states (M, n_text_state)."""
-        return tiled(self.token_embedding.as_linear, hidden, self.rows_per_tile).astype(mx.float32)
+        logits = ops.linear(self.token_embedding, hidden, self.rows_per_tile)
+        return logits if ops.is_on_host(logits) else logits.astype(mx.float32)
+
+
+def _attention_to_past(past: BeamKeys | Sequence[int], cache: KVCache) -> AttendOwn:
+    """Attention of q (n, nh, n_beams, hs) to the keys and values in n slots, of each row to what it may see."""
+    if isinstance(past, BeamKeys):
+        seen, n_keys = past.seen, [place + past.seen.shape[1] for place in past.places]
+    else:
+        seen, n_keys = None, [position + 1 for position in past]
+    if ops.is_on_host(cache.own[0][0]):
+        return lambda q, k, v: ops.past_attention(q, k, v, n_keys, seen)
+    windows = _windows(n_keys, seen, cache.capacity)
+    return lambda q, k, v: _attend_windows(q, k, v, windows)
 
 
 class _Window(NamedTuple):
@@ -282,19 +292,15 @@ class _Window(NamedTuple):
 _SHORTEST_WINDOW = 64
 
 
-def _windows(past: BeamKeys | Sequence[int], capacity: int) -> list[_Window]:
-    """The windows that chunks need whose rows see `past`: with one row each, the keys up to its position."""
-    if isinstance(past, BeamKeys):
-        n_keys = [place + past.seen.shape[1] for place in past.places]
-    else:
-        n_keys = [position + 1 for position in past]
+def _windows(n_keys: list[int], seen: npt.NDArray[np.bool_] | None, capacity: int) -> list[_Window]:
+    """The windows that chunks need which look at their first `n_keys`, or at those of them that are `seen`."""
     lengths = [min(max(_SHORTEST_WINDOW, 1 << (n - 1).bit_length()), capacity) for n in n_keys]
-    if isinstance(past, BeamKeys):
-        seen = mx.array(past.seen[:, None, :, : max(lengths)])
+    if seen is None:
+        is_seen = mx.arange(max(lengths)) < mx.array(n_keys)[:, None, None, None]
     else:
-        seen = mx.arange(max(lengths)) < mx.array(n_keys)[:, None, None, None]
+        is_seen = mx.array(seen[:, None, :, : max(lengths)])
     return [
-        _Window(length, seen[..., :length], mx.array([own == length for own in lengths])[:, None, None, None])
+        _Window(length, is_seen[..., :length], mx.array([own == length for own in lengths])[:, None, None, None])
         for length in sorted(set(lengths))
     ]
 
@@ -303,7 +309,7 @@ def _attend_windows(q: mx.array, k: mx.array, v: mx.array, windows: list[_Window
     """Attention of q (n, nh, n_beams, hs) to keys and values (n, nh, capacity, hs), each chunk in its window."""
 
     def attend(window: _Window) -> mx.array:
-        return attention(q, k[:, :, : window.length], v[:, :, : window.length], window.seen)
+        return ops.masked_attention(q, k[:, :, : window.length], v[:, :, : window.length], window.seen)
 
     mixed = attend(windows[0])
     for window in windows[1:]:
@@ -321,5 +327,23 @@ class Whisper(nn.Module):
         self.dims = dims
 
     @property
-    def dtype(self) -> mx.Dtype:
+    def dtype(self) -> Any:
+        """Of the numbers that it computes with, MLX's or NumPy's."""
         return self.decoder.positional_embedding.dtype
+
+    @property
+    def bytes_per_number(self) -> int:
+        return int(np.dtype(np.float32).itemsize if self.is_on_host else self.dtype.size)
+
+    @property
+    def is_on_host(self) -> bool:
+        return ops.is_on_host(self.decoder.positional_embedding)
+
+    def encode(self, mel: npt.NDArray[np.float32]) -> list[KeyValue]:
+        """`TextDecoder.cross_key_value` of a mel spectrogram (n_mels, 2 * n_audio_ctx), computed."""
+        spectrogram = np.ascontiguousarray(mel.T)
+        features = self.encoder(spectrogram if self.is_on_host else mx.array(spectrogram, dtype=self.dtype))
+        cross = self.decoder.cross_key_value(features)
+        if not self.is_on_host:
+            mx.eval(cross)
+        return cross
