@@ -15,7 +15,8 @@ from whisperx import cli, transcribe
 from whisperx.arguments import build_parser
 from whisperx.errors import ModelNotFoundError, OptionError
 from whisperx.inputs import output_names
-from whisperx.schema import Audio
+from whisperx.report import Recording, Run
+from whisperx.schema import Audio, Meter
 from whisperx.writers import WriteSRT
 
 TEXT_OF_2_SECONDS = "2 seconds, part 1.\n2 seconds, part 2.\n"
@@ -455,6 +456,61 @@ def test_report_tells_what_was_done(command: Command, folder: Path) -> None:
     totals = report["totals"]
     assert (totals["recordings"], totals["failed"], totals["audio_seconds"]) == (2, 1, 2)
     assert totals["wall_seconds"] == pytest.approx(wall_seconds + bad["wall_seconds"])
+
+
+def test_totals_are_the_sums_of_all_recordings() -> None:
+    run = Run(
+        options=transcribe.TranscribeOptions(),
+        device="toy",
+        load_seconds=3.0,
+        recordings=[
+            Recording(
+                audio="a.wav",
+                meter=Meter(
+                    {"vad": 1.0, "align": 2.0},
+                    {"samples": 20 * SAMPLE_RATE, "chunks": 2, "tokens": 7, "steps": 4, "live_rows": 5, "rows": 8},
+                ),
+                wall_seconds=5.0,
+                files=[Path("a.txt")],
+            ),
+            Recording(
+                audio="b.wav",
+                meter=Meter(
+                    {"vad": 0.5, "write": 0.25},
+                    {"samples": 10 * SAMPLE_RATE, "chunks": 1, "tokens": 3, "steps": 2, "live_rows": 1, "rows": 4},
+                ),
+                wall_seconds=1.0,
+                files=[Path("b.txt"), Path("b.srt")],
+            ),
+            Recording(audio="c.wav", error="broken"),
+        ],
+    )
+    assert run.as_json()["totals"] == {
+        "recordings": 3,
+        "failed": 1,
+        "audio_seconds": 30.0,
+        "wall_seconds": 6.0,
+        "real_time_factor": 0.2,
+        "stages": {"vad": 1.5, "align": 2.0, "write": 0.25},
+        "chunks": 3,
+        "tokens": 10,
+        "steps": 6,
+        "occupancy": 0.5,
+    }
+    assert run.table().splitlines() == [
+        "stage             seconds",
+        "load model           3.00",
+        "vad                  1.50",
+        "align                2.00",
+        "write                0.25",
+        "other                2.25",
+        "all                  9.00",
+        "30.0 s of audio in 6.0 s after loading: real-time factor 0.200, 5.0 times as fast as it plays",
+        "chunks: 3, tokens: 10, 50% of the rows of a batch in use",
+        "device: toy",
+        "wrote a.txt",
+        "wrote b.{txt,srt}",
+    ]
 
 
 def test_loading_the_model_is_counted_apart(

@@ -78,6 +78,11 @@ def test_verify_finds_damage(run, cache):
     status, out, err = run("verify", "tiny")
     assert (status, out) == (1, "tiny: damaged: model.safetensors\n")
     assert "whisperx-models remove tiny" in err
+    (weights.parent / "config.json").resolve().write_bytes(b"[]")
+    assert run("verify", "tiny")[1] in (
+        "tiny: damaged: config.json, model.safetensors\n",
+        "tiny: damaged: model.safetensors, config.json\n",
+    )
 
 
 def test_remove_deletes_one_model_alone(run, cache):
@@ -88,6 +93,8 @@ def test_remove_deletes_one_model_alone(run, cache):
         "models--openai--whisper-base", "models--somebody--chat"
     ]  # fmt: skip
     assert "not on this machine: tiny" in run("remove", "tiny")[2]
+    run("remove", "base")
+    assert run("list") == (0, "", "no models here; whisperx-models download small fetches one\n")
 
 
 @pytest.mark.parametrize(
