@@ -94,21 +94,38 @@ def test_bar_goes_to_the_terminal_and_the_transcript_where_stdout_goes(
     assert all(line in err for line in printed.splitlines())
 
 
-def test_reader_of_stdout_may_leave(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("stdout", "stderr"),
+    [
+        ("left", "kept"),
+        ("kept", "left"),
+        ("left", "left"),
+        ("closed", "kept"),
+        ("kept", "closed"),
+        ("closed", "closed"),
+    ],
+)
+def test_whoever_reads_what_is_printed_may_leave(stdout: str, stderr: str, folder: Path) -> None:
     write_recording(folder / "talk.wav", 2)
     code = (
         "import sys; from fake_pipeline import FakeLoader; from whisperx import cli, transcribe\n"
         "transcribe.load_model = FakeLoader(); sys.exit(cli.main(['talk.wav', '-f', 'txt', '--no_align']))"
     )
+    closing = " >&-" * (stdout == "closed") + " 2>&-" * (stderr == "closed")
     read, write = os.pipe()
     os.close(read)
-    with os.fdopen(write) as stdout:
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with os.fdopen(write) as nobody:
+        ends = {"left": nobody, "kept": subprocess.PIPE, "closed": subprocess.PIPE}
         done = subprocess.run(
-            [sys.executable, "-c", code], stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment, check=False
+            ["sh", "-c", f'exec "$0" "$@"{closing}', sys.executable, "-c", code],
+            stdout=ends[stdout],
+            stderr=ends[stderr],
+            text=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            check=False,
         )
     assert done.returncode == 0, done.stderr
-    assert "Error" not in done.stderr
+    assert "Error" not in (done.stderr or "")
     assert (folder / "talk.txt").read_text() == TEXT_OF_2_SECONDS
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from whisperx.arguments import LONGEST_CHUNK, build_parser, check_together, complete
 from whisperx.errors import AudioError, ClipError, OptionError, WhisperXError
 from whisperx.inputs import find_recordings, output_names, shown, stem_of
-from whisperx.log_utils import StderrHandler
+from whisperx.log_utils import StderrHandler, say
 from whisperx.screen import Screen
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _run(args: argparse.Namespace) -> int:
         if args.report is not None:
             run.write(Path(args.report))
     if args.verbose and any(recording.files for recording in run.recordings):
-        _say(run.table())
+        say(run.table(), sys.stderr)
     return _sum_up(run, problems)
 
 
@@ -227,7 +227,8 @@ def _sum_up(run: "Run", problems: Sequence[str]) -> int:
     """The exit status, and once more which recordings failed, where their errors may have scrolled away."""
     failed = [recording.audio for recording in run.recordings if recording.error]
     if failed and len(run.recordings) > 1:
-        _say(f"{len(failed)} of {len(run.recordings)} recordings failed: {', '.join(map(shown, failed))}")
+        names = ", ".join(map(shown, failed))
+        say(f"{len(failed)} of {len(run.recordings)} recordings failed: {names}", sys.stderr)
     return 1 if failed or problems else 0
 
 
@@ -291,12 +292,8 @@ def _logging_to_stderr(level: str) -> Iterator[None]:
         package.setLevel(level_before)
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def _complain(message: str) -> None:
-    _say("whisperx: error: " + " ".join(message.splitlines()))
+    say("whisperx: error: " + " ".join(message.splitlines()), sys.stderr)
 
 
 def _explain(error: Exception) -> str:

@@ -4,10 +4,26 @@ The package itself only writes to the logger "whisperx"; nothing is configured b
 """
 
 import logging
+import os
 import sys
+from typing import TextIO
 
 FORMATTER = logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
 LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+def say(text: str, stream: TextIO | None) -> None:
+    """Print a line, at once. Where nobody reads it, as in `whisperx ... | head` or `2>&-`, the work goes on: the files
+    are wanted all the same."""
+    if stream is None:
+        return
+    encoding = stream.encoding or "utf-8"
+    try:
+        print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 class StderrHandler(logging.Handler):
@@ -18,7 +34,7 @@ class StderrHandler(logging.Handler):
         self.setFormatter(FORMATTER)
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr, flush=True)
+        say(self.format(record), sys.stderr)
 
 
 def setup_logging(level: str = "info", log_file: str | None = None) -> None:

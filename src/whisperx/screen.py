@@ -1,8 +1,9 @@
 """What people see of a recording that is transcribed."""
 
-import os
 import sys
 from typing import TYPE_CHECKING, Any
+
+from whisperx.log_utils import say
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -23,7 +24,7 @@ class Screen:
         self._task: Any = None
 
     def __enter__(self) -> "Screen":
-        if sys.stderr.isatty():
+        if sys.stderr is not None and sys.stderr.isatty():
             self._bar = _progress_bar()
             self._bar.start()
         return self
@@ -55,15 +56,11 @@ class Screen:
             self._print(f"Progress: {percent:.2f}%...")
 
     def _print(self, line: str) -> None:
-        if self._bar is not None and sys.stdout.isatty():
+        if self._bar is not None and sys.stdout is not None and sys.stdout.isatty():
             # Both streams are the same terminal: the bar makes room for the line.
             self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
             return
-        encoding = sys.stdout.encoding or "utf-8"
-        try:
-            print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)
-        except BrokenPipeError:  # as in `whisperx ... | head`; the files are still wanted
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        say(line, sys.stdout)
 
 
 def _progress_bar() -> "Progress":
