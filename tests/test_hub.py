@@ -17,7 +17,6 @@ import pytest
 from huggingface_hub import errors
 
 from whisperx import hub
-from whisperx.checkpoints import weights
 from whisperx.errors import ModelNotFoundError
 from whisperx.hub import MODELS, resolve
 
@@ -76,10 +75,6 @@ def repository(*names: str) -> dict[str, bytes]:
 
 def content(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
-
-
-def test_what_is_downloaded_first_is_what_is_read_first():
-    assert hub.WEIGHT_FILES == weights.WEIGHT_FILES
 
 
 # What is here already

@@ -19,9 +19,10 @@ ROWS: list[tuple[set[str], set[str]]] = [
     ({"schema"}, {"numpy"}),
     ({"audio"}, {"numpy", "av"}),
     (
-        {"tokenizer", "hub", "checkpoints", "chunks", "clustering", "vbx"},
-        {"numpy", "tiktoken", "tokenizers", "huggingface_hub", "safetensors"},
+        {"tokenizer", "checkpoints", "chunks", "clustering", "vbx"},
+        {"numpy", "tiktoken", "tokenizers", "safetensors"},
     ),
+    ({"hub"}, {"huggingface_hub"}),
     ({"models"}, {"numpy", "mlx"}),
     ({"subtitles"}, set()),
     ({"speaker_turns", "word_speakers"}, {"numpy"}),

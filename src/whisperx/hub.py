@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from whisperx.checkpoints.weights import WEIGHT_FILES
 from whisperx.errors import ModelNotFoundError
 
 logger = logging.getLogger(__name__)
@@ -44,17 +45,6 @@ CONVERSIONS = {
     "large-v3-turbo": "mobiuslabsgmbh/faster-whisper-large-v3-turbo",
     "turbo": "mobiuslabsgmbh/faster-whisper-large-v3-turbo",
 }
-
-# Downloaded is the first that a repository has, in the order in which `checkpoints` looks for them.
-WEIGHT_FILES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "weights.safetensors",
-    "weights.npz",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-    "model.bin",
-)
 
 
 @dataclass(frozen=True)

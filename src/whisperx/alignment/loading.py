@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from whisperx import hub
+from whisperx.checkpoints.weights import WEIGHT_FILES
 from whisperx.errors import BackendError, ModelNotFoundError
 from whisperx.schema import AlignModel
 
@@ -109,7 +110,7 @@ TORCHAUDIO_MODELS = {
 # fmt: on
 
 ALIGN_FILES = hub.Files(
-    ("config.json", "vocab.json"), ("preprocessor_config.json", "added_tokens.json"), weights=hub.WEIGHT_FILES
+    ("config.json", "vocab.json"), ("preprocessor_config.json", "added_tokens.json"), weights=WEIGHT_FILES
 )
 
 

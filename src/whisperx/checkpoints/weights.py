@@ -10,7 +10,7 @@ from whisperx.checkpoints.pytorch import load_torch
 from whisperx.checkpoints.tensors import Tensor, map_bytes, open_npz, open_safetensors, parse_json
 from whisperx.errors import CheckpointError, ModelNotFoundError
 
-# In the order of preference. A folder with none of these may still have one `*.pt`.
+# In the order of preference, of downloads too. A folder with none of these may still have one `*.pt`.
 WEIGHT_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
