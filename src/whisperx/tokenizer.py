@@ -61,6 +61,7 @@ TO_LANGUAGE_CODE = {name: code for code, name in LANGUAGES.items()} | {
 
 # Written without spaces between words.
 UNSPACED_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "km", "yue"})
+LANGUAGES_WITHOUT_SPACES = ["ja", "zh"]  # those of them that WhisperX knows, under its name
 
 # Languages of Punkt, NLTK's sentence splitter, which WhisperX uses.
 PUNKT_LANGUAGES = {

@@ -7,8 +7,7 @@ import sys
 from typing import Any, TypeVar
 
 from whisperx.subtitles.cues import format_timestamp
-from whisperx.subtitles.languages import LANGUAGES_WITHOUT_SPACES
-from whisperx.tokenizer import LANGUAGES, PUNKT_LANGUAGES, TO_LANGUAGE_CODE
+from whisperx.tokenizer import LANGUAGES, LANGUAGES_WITHOUT_SPACES, PUNKT_LANGUAGES, TO_LANGUAGE_CODE
 from whisperx.writers import (
     ResultWriter,
     SubtitlesWriter,

@@ -10,13 +10,12 @@ import numpy as np
 from whisperx.alignment.numbers import Spoken
 from whisperx.alignment.trellis import IntArray, Tokens
 from whisperx.schema import Emission
-from whisperx.tokenizer import UNSPACED_LANGUAGES
+from whisperx.tokenizer import LANGUAGES_WITHOUT_SPACES, UNSPACED_LANGUAGES
 
 _DELIMITER = "|"
 _LETTER_LIKE = "LMN"  # Unicode categories of what is spoken: letters, marks, numbers
 _SPOKEN_SYMBOLS = frozenset("%‰&+=@#$€£¥₹¢°×÷√∞<>")
 _APOSTROPHES = frozenset("’ʼ`´‘")
-WHISPERX_UNSPACED = ("ja", "zh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +116,7 @@ def spell_as_whisperx(text: str, language: str, alphabet: Alphabet) -> Spelling:
     columns, positions = [], []
     for position in range(first, last):
         character = text[position].lower()
-        if character == " " and language not in WHISPERX_UNSPACED:
+        if character == " " and language not in LANGUAGES_WITHOUT_SPACES:
             character = _DELIMITER
         if character == _DELIMITER:
             column = alphabet.columns.get(_DELIMITER)

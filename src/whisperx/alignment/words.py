@@ -11,10 +11,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from whisperx.alignment.labels import WHISPERX_UNSPACED
 from whisperx.alignment.sentences import Interval, punkt_spans, sentence_spans
 from whisperx.schema import SingleAlignedSegment, SingleCharSegment, SingleWordSegment
-from whisperx.tokenizer import UNSPACED_LANGUAGES
+from whisperx.tokenizer import LANGUAGES_WITHOUT_SPACES, UNSPACED_LANGUAGES
 
 InterpolateMethod: TypeAlias = Literal["nearest", "linear", "ignore"]
 Times: TypeAlias = npt.NDArray[np.float64]
@@ -94,7 +93,7 @@ def aligned_as_whisperx(
     first, last = len(text) - len(text.lstrip()), len(text.rstrip())
     word_numbers = np.zeros(len(text), np.int64)
     for i in range(1, len(text)):
-        is_border = language in WHISPERX_UNSPACED or (text[i] == " " and first <= i < last)
+        is_border = language in LANGUAGES_WITHOUT_SPACES or (text[i] == " " and first <= i < last)
         word_numbers[i] = word_numbers[i - 1] + is_border
 
     starts, ends, entries = [], [], []
@@ -109,7 +108,7 @@ def aligned_as_whisperx(
     known = fill_gaps(np.array(starts), filled_by), fill_gaps(np.array(ends), filled_by)
 
     order = sorted(range(len(entries)), key=lambda i: (known[0][i], known[1][i]))
-    joiner = "" if language in WHISPERX_UNSPACED else " "
+    joiner = "" if language in LANGUAGES_WITHOUT_SPACES else " "
     aligned: list[SingleAlignedSegment] = []
     for (start, end), group in groupby(order, key=lambda i: (float(known[0][i]), float(known[1][i]))):
         same = [entries[i] for i in group]

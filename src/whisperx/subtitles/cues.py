@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypedDict
 
-from whisperx.subtitles.languages import LANGUAGES_WITHOUT_SPACES
-from whisperx.tokenizer import UNSPACED_LANGUAGES
+from whisperx.tokenizer import LANGUAGES_WITHOUT_SPACES, UNSPACED_LANGUAGES
 
 Result: TypeAlias = Mapping[str, Any]  # schema.TranscriptionResult, perhaps with words and speakers
 Entry: TypeAlias = Mapping[str, Any]  # a segment of it, or a word

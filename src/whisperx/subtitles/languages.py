@@ -1,7 +1,5 @@
 """What a subtitle needs to know of a language: where a clause ends, where it goes on, what must not stand alone."""
 
-LANGUAGES_WITHOUT_SPACES = ("ja", "zh")  # where subtitles join words without a space, as in WhisperX
-
 # Characters that end a sentence, or a part of one; closing quotes and brackets may follow.
 SENTENCE_ENDS = ".!?…。！？؟।"
 CLAUSE_ENDS = ",;:，、；：،؛–—"
