@@ -55,6 +55,12 @@ def test_spans_are_in_order_and_leave_out_nothing_but_white_space(text: str, lan
         assert not "".join(gaps).strip()
 
 
+@pytest.mark.parametrize("language", ["en", "zh", "th"])
+@pytest.mark.parametrize("text", ["", " ", "\r", " \n "])
+def test_white_space_alone_is_no_sentence(text: str, language: str) -> None:
+    assert sentence_spans(text, language) == []
+
+
 def test_first_sentence_keeps_the_blank_of_whisper() -> None:
     assert sentence_spans(" One. Two.", "en") == [(0, 5), (6, 10)]
     assert punkt_spans(" One. Two.", "en") == [(0, 5), (6, 10)]

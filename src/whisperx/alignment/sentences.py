@@ -36,10 +36,13 @@ _SHORTEST_CLAUSE = 20  # characters
 
 
 def sentence_spans(text: str, language: str) -> list[Interval]:
-    """The sentences of a text, in order: every character but white space between two of them is in one.
+    """The sentences of a text, in order: every character but white space between two of them is in one. White space
+    alone is none.
 
     language : code, as "en"
     """
+    if not text.strip():
+        return []
     spans: list[Interval] = []
     for line in _cut(text, (0, len(text)), _LINE_BREAK, keep=False):
         spans += _unspaced(text, line, language) if language in UNSPACED_LANGUAGES else _spaced(text, line, language)
