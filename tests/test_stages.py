@@ -195,8 +195,10 @@ def test_a_known_transcript_is_aligned_and_nothing_is_decoded(
 ) -> None:
     write_recording(folder / "talk.wav", 2)
     (folder / "known.srt").write_text(SRT)
-    status, _, _ = command("talk.wav", "--align_only", "known.srt", "--language", "de", "-f", "json", "--diarize")
+    status, _, err = command("talk.wav", "--align_only", "known.srt", "--language", "de", "-f", "json", "--diarize")
     assert (status, loader.calls) == (0, [])
+    assert "wrote talk.json" in err
+    assert "None" not in err
     result = json.loads((folder / "talk.json").read_text())
     assert [word["word"] for word in result["word_segments"]] == ["Dr", "Hamm", "is", "here."]
     assert result["language"] == "de"

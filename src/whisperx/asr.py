@@ -267,7 +267,8 @@ class FasterWhisperPipeline:
             if n_votes == 1 and probability >= _SURE_LANGUAGE:
                 break
         winner = max(votes, key=lambda code: votes[code])
-        logger.info("Detected language: %s (%.2f) in %d chunks of speech", winner, votes[winner] / n_votes, n_votes)
+        where = "the first chunk" if n_votes == 1 else f"{n_votes} chunks"
+        logger.info("Detected language: %s (%.2f) in %s of speech", winner, votes[winner] / n_votes, where)
         return winner, votes[winner] / n_votes
 
 

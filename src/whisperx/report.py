@@ -106,7 +106,8 @@ class Run:
         if figures["occupancy"] is not None:
             occupancy = f"{figures['occupancy']:.0%} of the rows of a batch in use"
             lines.append(f"chunks: {figures['chunks']}, tokens: {figures['tokens']}, {occupancy}")
-        lines.append(f"device: {self.device}")
+        if self.device is not None:
+            lines.append(f"device: {self.device}")
         lines += [f"wrote {_short(recording.files)}" for recording in self.recordings if recording.files]
         return "\n".join(lines)
 
