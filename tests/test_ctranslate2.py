@@ -17,7 +17,7 @@ import whisperx
 from whisperx import backends
 from whisperx.audio import load_audio
 from whisperx.backends import choose_backend, load_backend, release_models
-from whisperx.backends.ctranslate2_models import _spec, cache_folder, is_ctranslate2_model
+from whisperx.backends.ctranslate2_models import _spec, cache_folder, converted, is_ctranslate2_model
 from whisperx.checkpoints import load_checkpoint
 from whisperx.errors import BackendError, CheckpointError, OptionError
 from whisperx.schema import Backend, DecodingOptions, DecodingResult, Meter
@@ -216,11 +216,11 @@ def test_conversion_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, t
 
 def test_folder_of_ctranslate2_is_taken_as_it_is(talker: Path, chunks: list[np.ndarray], tmp_path: Path) -> None:
     backend, _ = engines(talker)
-    (converted,) = (path for path in cache_folder().iterdir() if path.name.startswith(talker.name + "-"))
+    (made,) = (path for path in cache_folder().iterdir() if path.name.startswith(talker.name + "-"))
     theirs = tmp_path / "faster-whisper-talker"
     theirs.mkdir()
     for name in ("model.bin", "config.json", "vocabulary.json"):
-        (theirs / name).write_bytes((converted / name).read_bytes())
+        (theirs / name).write_bytes((made / name).read_bytes())
     assert is_ctranslate2_model(theirs)
     (before, after) = (decoded(engine, chunks, GREEDY) for engine in (backend, load_backend("ctranslate2", theirs)))
     assert before == after
@@ -229,10 +229,32 @@ def test_folder_of_ctranslate2_is_taken_as_it_is(talker: Path, chunks: list[np.n
     (theirs / "vocabulary.txt").write_text("".join(f"{token}\n" for token in tokens), newline="")
     (theirs / "vocabulary.json").unlink()
     assert decoded(load_backend("ctranslate2", theirs), chunks, GREEDY) == before
-    (theirs / "vocabulary.txt").unlink()
-    release_models()
-    with pytest.raises(CheckpointError, match="vocabulary"):
-        load_backend("ctranslate2", theirs)
+    for broken in (b"\xff", b"[", None):
+        (theirs / "vocabulary.txt").unlink(missing_ok=True)
+        (theirs / "vocabulary.json").unlink(missing_ok=True)
+        if broken is not None:
+            (theirs / "vocabulary.json").write_bytes(broken)
+        release_models()
+        with pytest.raises(CheckpointError, match="vocabulary"):
+            load_backend("ctranslate2", theirs)
+
+
+def test_a_model_that_another_process_converts_at_the_same_time_is_used(
+    talker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    there = converted(talker)
+    is_dir, asked = Path.is_dir, []
+
+    def not_yet(path: Path) -> bool:
+        if path == there and not asked:
+            asked.append(path)
+            return False
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", not_yet)
+    assert converted(talker) == there
+    assert list(there.parent.iterdir()) == [there]
 
 
 @pytest.mark.parametrize("rounded", ["float32", "float16", "int8", "int16", "int8_float16"])

@@ -14,7 +14,7 @@ SRC = Path(__file__).parents[1] / "src"
 
 # Modules (with all below them) and the packages from elsewhere that they may import.
 ROWS: list[tuple[set[str], set[str]]] = [
-    ({"errors", "log_utils"}, set()),
+    ({"errors", "log_utils", "folders"}, set()),
     ({"inputs"}, set()),
     ({"schema"}, {"numpy"}),
     ({"audio"}, {"numpy", "av"}),

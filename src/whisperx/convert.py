@@ -9,11 +9,11 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from whisperx.errors import BackendError, OptionError, WhisperXError
+from whisperx.folders import complete_or_absent
 from whisperx.hub import resolve
 
 BITS = (4, 8)
@@ -56,27 +56,13 @@ def convert(
 
     source = resolve(model)
     checkpoint = load_checkpoint(source)
-    with _complete_or_absent(folder) as unfinished:
+    with complete_or_absent(folder) as unfinished:
         quantization = None if bits is None else Quantization(group_size, bits)
         save_whisper(checkpoint, unfinished, dtype=dtype, quantization=quantization)
         load_checkpoint(unfinished)  # raises where not all was written
         tokenizer = (source if source.is_dir() else source.parent) / "tokenizer.json"
         if tokenizer.is_file():
             shutil.copyfile(tokenizer, unfinished / "tokenizer.json")
-
-
-@contextmanager
-def _complete_or_absent(folder: Path) -> Iterator[Path]:
-    """A new folder to fill, which gets its name at the end and is deleted should anything fail."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = folder.absolute().with_name(f".{folder.name}.{os.getpid()}")
-    unfinished.mkdir()
-    try:
-        yield unfinished
-        unfinished.replace(folder)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -9,9 +9,8 @@ import logging
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from whisperx.checkpoints.tensors import Array
 from whisperx.checkpoints.weights import read_json
 from whisperx.checkpoints.whisper import dequantize, sinusoids
 from whisperx.errors import BackendError, CheckpointError
+from whisperx.folders import complete_or_absent
 from whisperx.tokenizer import Tokenizer, read_tokenizer
 
 if TYPE_CHECKING:
@@ -86,8 +86,11 @@ def _n_tokens(folder: Path) -> int:
     for name in ("vocabulary.json", "vocabulary.txt"):
         path = folder / name
         if path.is_file():
-            text = path.read_bytes().decode("utf-8")  # lines end with "\n" alone
-            return len(json.loads(text)) if path.suffix == ".json" else len(text.removesuffix("\n").split("\n"))
+            try:
+                text = path.read_bytes().decode("utf-8")  # lines end with "\n" alone
+                return len(json.loads(text)) if path.suffix == ".json" else len(text.removesuffix("\n").split("\n"))
+            except (ValueError, TypeError, RecursionError) as error:
+                raise CheckpointError(f"{path} is broken ({error}); download the model again") from error
     raise CheckpointError(f"{folder} lacks vocabulary.json or vocabulary.txt; download the model again")
 
 
@@ -98,32 +101,19 @@ def _convert(model: Path, folder: Path) -> None:
     spec = _spec(checkpoint, tokenizer)
     logger.info("converting %s for CTranslate2, into %s", model, folder)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with _replacing_folder(folder) as new:
+        with complete_or_absent(folder) as new:
             spec.save(str(new))
             (new / _SIZES_FILE).write_text(json.dumps({"n_text_ctx": checkpoint.dims.n_text_ctx}), "utf-8")
             for name in ("tokenizer.json", "preprocessor_config.json"):  # with which other programs read it, too
                 if (beside / name).is_file():
                     shutil.copy(beside / name, new)
     except OSError as error:
+        if folder.is_dir():  # somebody else was faster, and made the same
+            return
         raise BackendError(
             f"The model cannot be converted for CTranslate2 into {folder.parent} ({error.strerror}). Set "
             "XDG_CACHE_HOME to a folder with room for a copy of the model, or use --backend mlx."
         ) from error
-
-
-@contextmanager
-def _replacing_folder(folder: Path) -> Iterator[Path]:
-    """A folder to fill that becomes `folder` when the block ends well and is gone when it does not."""
-    new = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
-    try:
-        yield new
-        with suppress(OSError):  # somebody else was faster, and made the same
-            new.rename(folder)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-    if not folder.is_dir():
-        raise OSError(0, f"{folder} could not be made")
 
 
 def _spec(checkpoint: Checkpoint, tokenizer: Tokenizer) -> "WhisperSpec":
