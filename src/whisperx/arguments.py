@@ -96,7 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("subtitles").add_argument
     help_ = "whisperx: the three options below; netflix, bbc: line lengths, durations and breaks by their rules"
     add("--subtitle_style", default="whisperx", choices=SUBTITLE_STYLES, help=help_)
-    help_ = "characters in a line; None: no limit"
+    help_ = "characters in a line, blanks between words not counted; None: no limit"
     add("--max_line_width", type=_optional(_positive), default=None, metavar="N", help=help_)
     help_ = "lines in a cue, if there is a width"
     add("--max_line_count", type=_optional(_positive), default=None, metavar="N", help=help_)
