@@ -1,4 +1,5 @@
 import logging
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -325,3 +326,10 @@ def test_a_known_text_is_timed_segment_by_segment():
     assert {key: timed[key] for key in segments[0]} == segments[0]
     assert [(word["start"], word["end"]) for word in timed["words"]] == [(3.1, 3.4), (3.5, 3.9), (4.0, 5.0)]
     assert "words" not in segments[0]
+
+
+def test_a_known_text_without_end_is_timed_to_that_of_the_recording():
+    backend = Timer()
+    (timed,) = load(backend).time_words([{"text": " One, two three.", "start": 43.0, "end": math.inf}], AUDIO, "en")
+    assert backend.timed == [(2 * SAMPLE_RATE, " One, two three.", "en")]
+    assert timed["words"][-1]["end"] == 45.0

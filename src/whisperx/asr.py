@@ -238,9 +238,10 @@ class FasterWhisperPipeline:
         samples, code = as_samples(audio), language_code(language)
         timed: list[SingleSegment] = []
         for segment in segments:
-            sound = samples[int(segment["start"] * SAMPLE_RATE) : int(segment["end"] * SAMPLE_RATE)]
+            end = min(segment["end"], len(samples) / SAMPLE_RATE)  # which may be infinite: "to the end"
+            sound = samples[int(segment["start"] * SAMPLE_RATE) : int(end * SAMPLE_RATE)]
             (words,) = self.model.time_words([sound], [segment["text"]], code)
-            timed.append({**segment, "words": _words(words, segment["start"], segment["end"], code)})
+            timed.append({**segment, "words": _words(words, segment["start"], end, code)})
         return timed
 
     def detect_language(self, audio: str | os.PathLike[str] | Audio) -> str:
