@@ -1,3 +1,4 @@
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ from checkpoint_files import Raw, StoredTensor, global_, opcodes, pickled, torch
 
 from whisperx.audio import SAMPLE_RATE, load_audio
 from whisperx.errors import CheckpointError
+from whisperx.models import segmentation
 from whisperx.models.segmentation import (
     FIRST_FRAME_MIDDLE,
     FRAME_STEP,
@@ -192,3 +194,19 @@ def test_another_checkpoint_is_an_error_that_says_why(described, without, messag
     tensors = {name: tensor for name, tensor in random_tensors(3).items() if name != without}
     with pytest.raises(CheckpointError, match=message):
         load_segmentation(write_pyannote(tmp_path / "pytorch_model.bin", tensors, described))
+
+
+def test_memory_does_not_grow_with_the_length(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(segmentation, "_BATCH", 4)
+    network = packaged_segmentation()
+
+    def peak(seconds: int) -> int:
+        audio = np.random.default_rng(0).standard_normal(seconds * SAMPLE_RATE).astype(np.float32)
+        tracemalloc.start()
+        network.scores(audio, step_seconds=2.5)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    growth = (peak(60) - peak(20)) / 40
+    assert growth < 6_000, "bytes for a second: what is kept of a window is its scores"

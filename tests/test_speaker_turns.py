@@ -1,6 +1,7 @@
 """Who speaks when, found in tones: each speaker hums at a frequency of their own, and fake networks hear that."""
 
 import logging
+import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -212,6 +213,55 @@ def test_windows_that_disagree_are_averaged(is_bob_heard: bool):
     turns = speaker_turns.turns_of_voices(voices, scores, geometry, 15 * SAMPLE_RATE // 2, 1, None, settings).turns
     expected = [(1.0, 3.75)] + [(3.75, 7.5)] * is_bob_heard
     assert np.array([(turn.start, turn.end) for turn in turns]) == pytest.approx(np.array(expected), abs=0.05)
+
+
+def one_window(scores: np.ndarray, vectors: np.ndarray, n_samples: int = 5 * SAMPLE_RATE) -> list[Turn]:
+    """The turns in a recording of one window, `(n_frames, n_local)`, whose voices have those vectors."""
+    geometry = Geometry(5 * SAMPLE_RATE, 5 * SAMPLE_RATE // 2)
+    n_voices = len(vectors)
+    voices = speaker_turns.Voices(np.zeros(n_voices, np.int64), np.arange(n_voices), np.full(n_voices, 2.5), vectors)
+    settings = DiarizeSettings(min_speaker_seconds=1)
+    return speaker_turns.turns_of_voices(voices, scores[None], geometry, n_samples, 1, None, settings).turns
+
+
+def test_nobody_speaks_where_the_only_score_is_below_the_onset():
+    scores = np.full((Geometry(5 * SAMPLE_RATE, SAMPLE_RATE).n_frames, 1), 0.3, np.float32)
+    scores[: len(scores) // 2] = 0.6
+    assert rounded(one_window(scores, np.eye(1))) == [(0.0, 2.5, "SPEAKER_00")]
+
+
+@pytest.mark.parametrize("n_samples", range(4 * SAMPLE_RATE, 4 * SAMPLE_RATE + FRAME_STEP, 30))
+def test_last_turn_ends_with_the_recording_at_the_latest(n_samples: int):
+    scores = np.ones((Geometry(5 * SAMPLE_RATE, SAMPLE_RATE).n_frames, 1), np.float32)
+    (turn,) = one_window(scores, np.eye(1), n_samples)
+    assert n_samples / SAMPLE_RATE - FRAME_STEP / SAMPLE_RATE < turn.end <= n_samples / SAMPLE_RATE
+
+
+@pytest.mark.parametrize("likeness", [1.0, -1.0])
+def test_voice_without_a_vector_is_nobodys_and_takes_nobodys_place(likeness: float):
+    # Two speakers there are, one voice is like neither, and the one without a vector may not be matched before it.
+    n_frames = Geometry(5 * SAMPLE_RATE, SAMPLE_RATE).n_frames
+    scores = np.zeros((n_frames, 2), np.float32)
+    scores[: n_frames // 2, 0] = scores[n_frames // 2 :, 1] = 1
+    turns = one_window(scores, np.array([[likeness, 0], [np.nan, np.nan]]))
+    assert rounded(turns) == [(0.0, 2.5, "SPEAKER_00")]
+
+
+def test_memory_does_not_grow_with_the_length(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(speaker_turns, "_WINDOWS_AT_ONCE", 4)
+
+    def peak(seconds: int) -> int:
+        turns = [Turn(start, start + 4, "ann") for start in range(0, seconds, 5)]
+        audio, segmenter = tones(turns, seconds), Segmenter(turns)
+        tracemalloc.start()
+        diarize(audio, segmenter=segmenter, encoder=encoder)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    peak(10)  # what is kept for ever
+    growth = (peak(120) - peak(40)) / 80
+    assert growth < 16_000, "bytes for a second: what is kept of a window is its scores and a vector for each voice"
 
 
 def test_two_voices_of_a_window_are_two_speakers_though_like_the_same():

@@ -11,7 +11,6 @@ CPU, beside a transcription.
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -36,7 +35,7 @@ Indices: TypeAlias = npt.NDArray[np.int64]
 
 logger = logging.getLogger(__name__)
 
-_WINDOWS_AT_ONCE = 64  # whose voices are embedded together: bounds memory
+_WINDOWS_AT_ONCE = 16  # whose voices are embedded together: bounds memory
 _MAX_CLUSTERED = 2000  # voices that are clustered; the others of a long recording go to the nearest speaker
 
 
@@ -178,10 +177,13 @@ def find_voices(
     windows, locals_, seconds, vectors = [], [], [], []
     for start in range(0, n_windows, _WINDOWS_AT_ONCE):
         pieces = []
-        for window in range(start, min(start + _WINDOWS_AT_ONCE, n_windows)):
-            if not active[window].any():
+        block = range(start, min(start + _WINDOWS_AT_ONCE, n_windows))
+        mels = fbank(_samples(audio, block, geometry)) if active[block.start : block.stop].any() else None
+        for window in block:
+            if mels is None or not active[window].any():
                 continue
-            mel = fbank(_samples(audio, window, geometry))
+            first = (window - start) * geometry.step // HOP_LENGTH
+            mel = mels[first : first + (geometry.window - N_FFT) // HOP_LENGTH + 1]
             for local in np.flatnonzero(active[window].any(axis=0)).tolist():
                 frames, alone = _frames_to_embed(active[window], local, len(mel), settings)
                 if len(frames) >= settings.min_embedded_seconds * _MELS_PER_SECOND:
@@ -203,9 +205,10 @@ def find_voices(
 _MELS_PER_SECOND = SAMPLE_RATE // HOP_LENGTH
 
 
-def _samples(audio: Audio, window: int, geometry: Geometry) -> Audio:
-    start = window * geometry.step
-    part = np.nan_to_num(audio[start : start + geometry.window], posinf=0, neginf=0)
+def _samples(audio: Audio, windows: range, geometry: Geometry) -> Audio:
+    """The samples of neighbouring windows, no further than the recording goes."""
+    part = audio[windows.start * geometry.step : (windows.stop - 1) * geometry.step + geometry.window]
+    part = np.nan_to_num(part, posinf=0, neginf=0)
     return np.pad(part, (0, max(0, N_FFT - len(part))))
 
 
@@ -283,12 +286,12 @@ def _speakers_of_voices(voices: Voices, fewest: int, most: int | None, settings:
         at_most=most,
     )
     means = centroids(vectors, weights, labels)
-    similarity: FloatArray = np.where(is_finite[:, None], voices.vectors, 0) @ means.T  # (n_voices, n_speakers)
+    similarity: FloatArray = np.full((len(voices.windows), len(means)), -np.inf)
+    similarity[is_finite] = voices.vectors[is_finite] @ means.T
     of_voices = np.full(len(voices.windows), -1)
-    borders = np.flatnonzero(np.diff(voices.windows, prepend=-1, append=-1))
-    for start, stop in pairwise(borders.tolist()):
-        of_voices[start:stop] = _match(similarity[start:stop])
-    of_voices[~is_finite] = -1
+    for window in np.unique(voices.windows):
+        alike = np.flatnonzero((voices.windows == window) & is_finite)
+        of_voices[alike] = _match(similarity[alike])
     return Speakers(means, of_voices, similarity.argmax(axis=0))
 
 
@@ -338,7 +341,7 @@ def _turns(activity: BoolArray, n_samples: int, settings: DiarizeSettings) -> tu
     for column in range(activity.shape[1]):
         regions = np.flatnonzero(np.diff(activity[:, column], prepend=False, append=False)).reshape(-1, 2)
         seconds = (regions * FRAME_STEP + FIRST_FRAME_MIDDLE - FRAME_STEP // 2) / SAMPLE_RATE
-        seconds = np.clip(seconds, 0, n_samples / SAMPLE_RATE)
+        seconds = np.minimum(seconds, n_samples / SAMPLE_RATE)
         found += [(start, end, column) for start, end in _joined(seconds.tolist(), settings)]
     found.sort()
     order = list(dict.fromkeys(column for _, _, column in found))

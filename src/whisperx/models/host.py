@@ -24,8 +24,8 @@ T = TypeVar("T")
 class HostMath(Protocol):
     """float32 arrays throughout; a matrix has contiguous rows or contiguous columns."""
 
-    def multiply(self, a: Floats, b: Floats, out: Floats) -> None:
-        """a (M, K) @ b (K, N) into out (M, N)."""
+    def multiply(self, a: Floats, b: Floats, out: Floats, *, add: bool = False) -> None:
+        """a (M, K) @ b (K, N) into out (M, N), or added to what is there."""
 
     def multiply_stacks(self, a: Floats, b: Floats, out: Floats) -> None:
         """a (N, M, K) @ b (N, K, L) into out (N, M, L): N products of one shape, the same number for the same bits."""
@@ -54,8 +54,11 @@ _A = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
 
 
 class NumpyMath:
-    def multiply(self, a: Floats, b: Floats, out: Floats) -> None:
-        np.matmul(a, b, out=out)
+    def multiply(self, a: Floats, b: Floats, out: Floats, *, add: bool = False) -> None:
+        if add:
+            out += a @ b
+        else:
+            np.matmul(a, b, out=out)
 
     def multiply_stacks(self, a: Floats, b: Floats, out: Floats) -> None:
         np.matmul(a, b, out=out)
@@ -99,10 +102,10 @@ class MklMath:
             function.argtypes = (number, pointer, pointer, ctypes.c_int64)
         self._pools: dict[int, ThreadPoolExecutor] = {}
 
-    def multiply(self, a: Floats, b: Floats, out: Floats) -> None:
+    def multiply(self, a: Floats, b: Floats, out: Floats, *, add: bool = False) -> None:
         (m, n), k = out.shape, a.shape[1]
         sizes = (self._ROWS, self._order(a), self._order(b), m, n, k)
-        self._mkl.cblas_sgemm(*sizes, 1.0, *self._matrix(a), *self._matrix(b), 0.0, *self._matrix(out))
+        self._mkl.cblas_sgemm(*sizes, 1.0, *self._matrix(a), *self._matrix(b), float(add), *self._matrix(out))
 
     def multiply_stacks(self, a: Floats, b: Floats, out: Floats) -> None:
         (n_products, m, n), k = out.shape, a.shape[2]

@@ -4,9 +4,10 @@ The network: learned band-pass filters (SincNet), two convolutions, bidirectiona
 and a classifier. It hears a window of 5 s (segmentation) or 10 s (segmentation-3.0) at a time and scores up to three
 speakers in it. Which of them comes first is decided anew in each window.
 
-NumPy, because on a CPU its tanh is vectorised and MLX's is not. Windows are computed side by side, one column each, so
-that every step of an LSTM is a matrix product which a BLAS does at full speed. The filters run once over the recording,
-though windows overlap and each is normalised by itself: filtering is linear.
+NumPy, because on a CPU its tanh is vectorised and MLX's is not. Windows are computed side by side, one row each, so
+that every step of an LSTM is a matrix product which a BLAS does at full speed; the two directions of a layer are
+computed on a core each. The filters run once over neighbouring windows, though these overlap and each is normalised by
+itself: filtering is linear.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,7 @@ from whisperx.audio import SAMPLE_RATE
 from whisperx.checkpoints.pyannote import read_checkpoint
 from whisperx.checkpoints.tensors import open_safetensors
 from whisperx.errors import CheckpointError
+from whisperx.models.host import HostMath, host_math
 from whisperx.schema import Audio
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
@@ -44,6 +46,8 @@ _N_CELLS = 128
 _EPSILON = 1e-5  # of the normalisations
 _LEAK = np.float32(0.01)
 _BATCH = 64  # windows computed side by side: more would not fit a processor's cache
+_FILTERED_AT_ONCE = 8  # windows that are filtered together, on one core
+_FRAMES_AT_ONCE = 16  # of an LSTM's input that are multiplied at once: what comes out fits the cache
 
 
 @dataclass(frozen=True)
@@ -83,13 +87,14 @@ class Segmentation:
     def __init__(
         self, tensors: Mapping[str, FloatArray], *, window_seconds: float = 5.0, max_active: int | None = None
     ) -> None:
+        self._math = host_math()
         self.window_seconds = window_seconds
         self._window = round(window_seconds * SAMPLE_RATE)
         self._wave_norm = tensors["sincnet.wav_norm1d.weight"].item(), tensors["sincnet.wav_norm1d.bias"].item()
         filters = sinc_filters(
             tensors["sincnet.conv1d.0.filterbank.low_hz_"], tensors["sincnet.conv1d.0.filterbank.band_hz_"]
         )
-        self._filters = np.ascontiguousarray(filters.T)  # (251, 80)
+        self._filters = np.pad(filters.T, ((0, -_SINC_TAPS % _SINC_STRIDE), (0, 0)))  # (260, 80)
         self._convolutions = [
             (_taps_as_rows(tensors[f"sincnet.conv1d.{n}.weight"]), tensors[f"sincnet.conv1d.{n}.bias"]) for n in (1, 2)
         ]
@@ -101,10 +106,11 @@ class Segmentation:
         ]
         n_linear = sum(name.startswith("linear.") for name in tensors) // 2
         linear = [f"linear.{n}" for n in range(n_linear)]
-        self._linear = [(tensors[f"{name}.weight"], tensors[f"{name}.bias"][:, None]) for name in linear]
-        self._classifier = tensors["classifier.weight"], tensors["classifier.bias"][:, None]
-        self._sets = None if max_active is None else _sets_of_speakers(len(self._classifier[0]), max_active)
-        self.n_speakers = len(self._classifier[0]) if self._sets is None else self._sets.shape[1]
+        self._linear = [(tensors[f"{name}.weight"].T, tensors[f"{name}.bias"]) for name in linear]
+        self._classifier = tensors["classifier.weight"].T, tensors["classifier.bias"]
+        n_classes = len(self._classifier[1])
+        self._sets = None if max_active is None else _sets_of_speakers(n_classes, max_active)
+        self.n_speakers = n_classes if self._sets is None else self._sets.shape[1]
 
     def geometry(self, step_seconds: float | None = None) -> Geometry:
         """Windows `step_seconds` apart, a tenth of their length by default. Raises ValueError when that is no
@@ -140,31 +146,50 @@ class Segmentation:
         n_windows = geometry.n_windows(len(audio))
         for start in range(0, n_windows, _BATCH):
             stop = min(start + _BATCH, n_windows)
-            yield self._logits(_samples_of_windows(audio, geometry, start, stop), geometry)
+            yield self._logits(self._features(audio, geometry, range(start, stop)))
             if on_windows is not None:
                 on_windows(stop, n_windows)
 
-    def _logits(self, samples: FloatArray, geometry: Geometry) -> FloatArray:
-        """The windows in `samples` -> `(n, n_frames, n_classes)`."""
-        features = self._features(samples, geometry)  # (n_frames, 60, n)
-        for directions in self._lstm:
-            outputs = np.empty((len(features), 2 * _N_CELLS, features.shape[2]), np.float32)
-            _recur(directions[0], features, outputs[:, :_N_CELLS])
-            _recur(directions[1], features[::-1], outputs[::-1, _N_CELLS:])
-            features = outputs
+    def _logits(self, features: FloatArray) -> FloatArray:
+        """Features `(n_frames, n, 60)` -> `(n, n_frames, n_classes)`."""
+        n_frames, n, _ = features.shape
+        for weights in self._lstm:
+            features = self._both_directions(weights, features)
+        rows = features.reshape(n_frames * n, -1)
         for weight, bias in self._linear:
-            features = _leaky_relu(np.matmul(weight, features) + bias)
+            rows = _leaky_relu(self._product(rows, weight) + bias)
         weight, bias = self._classifier
-        return np.asarray((np.matmul(weight, features) + bias).transpose(2, 0, 1))
+        return np.asarray((self._product(rows, weight) + bias).reshape(n_frames, n, -1).transpose(1, 0, 2))
 
-    def _features(self, samples: FloatArray, geometry: Geometry) -> FloatArray:
-        """SincNet: the windows in `samples` -> features `(n_frames, 60, n)`."""
+    def _both_directions(self, weights: tuple["_LstmWeights", ...], inputs: FloatArray) -> FloatArray:
+        """A layer over inputs `(n_frames, n, n_in)` -> `(n_frames, n, 256)`: what is heard before, what after."""
+        outputs = np.empty((*inputs.shape[:2], 2 * _N_CELLS), np.float32)
+
+        def run(direction: int) -> None:
+            cells = slice(direction * _N_CELLS, (direction + 1) * _N_CELLS)
+            _recur(self._math, weights[direction], inputs, outputs[:, :, cells], backwards=direction == 1)
+
+        self._math.for_each(run, range(2))
+        return outputs
+
+    def _features(self, audio: Audio, geometry: Geometry, windows: range) -> FloatArray:
+        """SincNet: the windows -> features `(n_frames, n, 60)`."""
+        features = np.empty((geometry.n_frames, len(windows), 60), np.float32)
+
+        def fill(start: int) -> None:
+            some = windows[start : start + _FILTERED_AT_ONCE]
+            samples = _samples_of_windows(audio, geometry, some.start, some.stop)
+            self._fill_features(samples, geometry, features[:, start : start + len(some)])
+
+        self._math.for_each(fill, range(0, len(windows), _FILTERED_AT_ONCE))
+        return features
+
+    def _fill_features(self, samples: FloatArray, geometry: Geometry, features: FloatArray) -> None:
+        """The windows in `samples` -> features `(n_frames, n, 60)`, filled."""
         highest, lowest = self._filtered(samples)
-        n = (len(samples) - geometry.window) // geometry.step + 1
         n_pooled = ((geometry.window - _SINC_TAPS) // _SINC_STRIDE + 1) // _POOL
-        features = np.empty((geometry.n_frames, 60, n), np.float32)
         response = self._filters.sum(axis=0)  # to a constant
-        for w in range(n):
+        for w in range(features.shape[1]):
             # The window is normalised before the filters: x -> a * x - b. So what came out of them is a * y - b *
             # response, and the largest magnitude among three of that follows from the largest and the smallest y.
             window = samples[w * geometry.step : w * geometry.step + geometry.window]
@@ -175,16 +200,13 @@ class Segmentation:
             pooled = np.maximum(
                 highest[positions] * np.abs(scale) - constant, constant - lowest[positions] * np.abs(scale)
             )
-            features[:, :, w] = self._convolved(pooled)
-        return features
+            features[:, w] = self._convolved(pooled)
 
     def _filtered(self, samples: FloatArray) -> tuple[FloatArray, FloatArray]:
         """The largest and the smallest of each three neighbouring outputs of each filter, two times `(n, 80)`."""
-        unfolded = np.lib.stride_tricks.sliding_window_view(samples, _SINC_TAPS)[::_SINC_STRIDE]
-        outputs = np.empty((len(unfolded), self._filters.shape[1]), np.float32)
-        for start in range(0, len(unfolded), 4096):
-            block = np.ascontiguousarray(unfolded[start : start + 4096])
-            np.dot(block, self._filters, outputs[start : start + 4096])
+        n = (len(samples) - _SINC_TAPS) // _SINC_STRIDE + 1
+        hops = np.pad(samples, (0, -len(samples) % _SINC_STRIDE)).reshape(-1, _SINC_STRIDE)
+        outputs = self._convolution(hops, self._filters)[:n]
         highest, lowest = (
             extreme(extreme(outputs[:-2], outputs[1:-1]), outputs[2:]) for extreme in (np.maximum, np.minimum)
         )
@@ -194,13 +216,30 @@ class Segmentation:
         """What a window's filters gave, pooled, `(n, 80)` -> its features `(n_frames, 60)`."""
         features = _leaky_relu(_normalised(pooled, *self._norms[0]))
         for (weight, bias), norm in zip(self._convolutions, self._norms[1:], strict=True):
-            unfolded = np.lib.stride_tricks.sliding_window_view(features, _TAPS, axis=0).transpose(0, 2, 1)
-            outputs = np.ascontiguousarray(unfolded).reshape(len(unfolded), -1) @ weight
+            outputs = self._convolution(features, weight)
             groups = outputs[: len(outputs) // _POOL * _POOL].reshape(-1, _POOL, outputs.shape[1])
             pooled = np.maximum(np.maximum(groups[:, 0], groups[:, 1]), groups[:, 2])
             pooled += bias
             features = _leaky_relu(_normalised(pooled, *norm))
         return features
+
+    def _convolution(self, rows: FloatArray, weight: FloatArray) -> FloatArray:
+        """Rows `(n, n_in)` and taps `(n_taps * n_in, n_out)` -> `(n - n_taps + 1, n_out)`.
+
+        Every n_taps-th row with its followers is a matrix in memory as it is, so nothing need be copied.
+        """
+        n_taps = len(weight) // rows.shape[1]
+        outputs = np.empty((len(rows) - n_taps + 1, weight.shape[1]), np.float32)
+        for first in range(min(n_taps, len(outputs))):
+            n = len(outputs[first::n_taps])
+            unfolded = rows[first : first + n * n_taps].reshape(n, -1)
+            self._math.multiply(unfolded, weight, outputs[first::n_taps])
+        return outputs
+
+    def _product(self, a: FloatArray, b: FloatArray) -> FloatArray:
+        out = np.empty((len(a), b.shape[1]), np.float32)
+        self._math.multiply(a, b, out)
+        return out
 
 
 @cache
@@ -276,42 +315,50 @@ class _LstmWeights:
     """One direction of one layer. Gates are in the order i, f, o, g, and the first three halved: then one tanh serves
     all four, since sigmoid(x) = tanh(x / 2) / 2 + 1 / 2. Halving is exact in floating point."""
 
-    inputs: FloatArray  # (512, n_in)
-    hidden: FloatArray  # (512, 128)
-    bias: FloatArray  # (512, 1)
+    inputs: FloatArray  # (n_in, 512)
+    hidden: FloatArray  # (128, 512)
+    bias: FloatArray  # (512,)
 
     @classmethod
     def of(cls, tensors: Mapping[str, FloatArray], suffix: str) -> "_LstmWeights":
         i, f, g, o = np.split(np.arange(4 * _N_CELLS), 4)
         order = np.concatenate([i, f, o, g])
-        scale = np.repeat(np.array([0.5, 0.5, 0.5, 1.0], np.float32), _N_CELLS)[:, None]
+        scale = np.repeat(np.array([0.5, 0.5, 0.5, 1.0], np.float32), _N_CELLS)
         bias = tensors[f"lstm.bias_ih_{suffix}"] + tensors[f"lstm.bias_hh_{suffix}"]
-        inputs, hidden = tensors[f"lstm.weight_ih_{suffix}"], tensors[f"lstm.weight_hh_{suffix}"]
-        return cls(inputs[order] * scale, hidden[order] * scale, bias[order, None] * scale)
+        inputs, hidden = (
+            np.ascontiguousarray(tensors[f"lstm.weight_{side}_{suffix}"][order].T * scale) for side in ("ih", "hh")
+        )
+        return cls(inputs, hidden, bias[order] * scale)
 
 
-def _recur(weights: _LstmWeights, inputs: FloatArray, outputs: FloatArray) -> None:
-    """Run an LSTM over inputs `(n_frames, n_in, n)` from zeros; fills outputs `(n_frames, 128, n)`."""
-    n = inputs.shape[2]
-    gates, hidden_part = np.empty((4 * _N_CELLS, n), np.float32), np.empty((4 * _N_CELLS, n), np.float32)
-    sigmoids, candidate = gates[: 3 * _N_CELLS], gates[3 * _N_CELLS :]
-    input_gate, forget_gate, output_gate = np.split(sigmoids, 3)
-    hidden, cell = np.zeros((_N_CELLS, n), np.float32), np.zeros((_N_CELLS, n), np.float32)
-    product = np.empty((_N_CELLS, n), np.float32)
-    for frame, output in zip(inputs, outputs, strict=True):
-        np.dot(weights.inputs, frame, gates)
-        np.dot(weights.hidden, hidden, hidden_part)
-        hidden_part += weights.bias
-        gates += hidden_part
-        np.tanh(gates, gates)
-        sigmoids *= 0.5
-        sigmoids += 0.5
-        cell *= forget_gate
-        np.multiply(input_gate, candidate, product)
-        cell += product
-        np.tanh(cell, product)
-        np.multiply(output_gate, product, output)
-        hidden = output
+def _recur(math: HostMath, weights: _LstmWeights, inputs: FloatArray, outputs: FloatArray, *, backwards: bool) -> None:
+    """Run an LSTM over inputs `(n_frames, n, n_in)` from zeros; fills outputs `(n_frames, n, 128)`."""
+    n_frames, n, n_in = inputs.shape
+    order = range(n_frames)[::-1] if backwards else range(n_frames)
+    gates_of_frames = np.empty((_FRAMES_AT_ONCE, n, 4 * _N_CELLS), np.float32)
+    hidden, cell = np.zeros((n, _N_CELLS), np.float32), np.zeros((n, _N_CELLS), np.float32)
+    product = np.empty((n, _N_CELLS), np.float32)
+    for start in range(0, n_frames, _FRAMES_AT_ONCE):
+        frames = order[start : start + _FRAMES_AT_ONCE]
+        first = min(frames)
+        some = gates_of_frames[: len(frames)]
+        math.multiply(
+            inputs[first : first + len(some)].reshape(-1, n_in), weights.inputs, some.reshape(-1, 4 * _N_CELLS)
+        )
+        some += weights.bias
+        for frame in frames:
+            gates = some[frame - first]
+            math.multiply(hidden, weights.hidden, gates, add=True)
+            np.tanh(gates, gates)
+            sigmoids, candidate = gates[:, : 3 * _N_CELLS], gates[:, 3 * _N_CELLS :]
+            sigmoids *= 0.5
+            sigmoids += 0.5
+            input_gate, forget_gate, output_gate = np.split(sigmoids, 3, axis=1)
+            cell *= forget_gate
+            np.multiply(input_gate, candidate, product)
+            cell += product
+            np.tanh(cell, product)
+            hidden = np.multiply(output_gate, product, outputs[frame])
 
 
 def _samples_of_windows(audio: Audio, geometry: Geometry, start: int, stop: int) -> FloatArray:

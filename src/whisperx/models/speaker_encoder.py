@@ -9,7 +9,7 @@ NumPy, because a recording is diarized beside its transcription: the GPU is busy
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -33,7 +33,7 @@ _BLOCKS = ((12, 1), (24, 2), (16, 2))  # layers of each dense block, and the dil
 _GROWTH = 32  # channels that a dense layer adds
 _SEGMENT = 100  # frames of 20 ms over which a dense layer hears what is around
 _CHANNELS = 32  # of the two-dimensional convolutions
-_BANDS_AT_ONCE = 2  # output bands of such a convolution that one matrix product gives; more would be mostly zeros
+_BANDS_AT_ONCE = 8  # output bands of such a convolution that one matrix product gives: they fit the cache
 
 
 def fbank(audio: Audio, *, window: FloatArray | None = None) -> FloatArray:
@@ -53,9 +53,11 @@ def fbank(audio: Audio, *, window: FloatArray | None = None) -> FloatArray:
     frames = frames - frames.mean(axis=1, keepdims=True)
     frames[:, 1:] -= np.float32(0.97) * frames[:, :-1]
     frames[:, 0] *= np.float32(1 - 0.97)
-    spectrum = np.fft.rfft(frames * (_povey_window() if window is None else window), 512)[:, :256]
-    power = spectrum.real**2 + spectrum.imag**2
-    return np.log(np.maximum(power @ filters, np.float32(np.finfo(np.float32).eps)))
+    frames *= _povey_window() if window is None else window
+    spectrum = np.fft.rfft(frames, 512)[:, :256]
+    power: FloatArray = (spectrum.real**2 + spectrum.imag**2).astype(np.float32, copy=False)
+    energies = _multiply(host_math(), power, filters)
+    return np.log(np.maximum(energies, np.float32(np.finfo(np.float32).eps)))
 
 
 @cache
@@ -87,7 +89,9 @@ class SpeakerEncoder:
 
     def __init__(self, tensors: Tensors) -> None:
         self._math = host_math()
-        self._first = _Convolution.of(tensors, "head.conv1", "head.bn1", stride=1)
+        scale, shift = _scale_and_shift(tensors, "head.bn1")
+        weight = tensors["head.conv1.weight"].astype(np.float32) * scale[:, None, None, None]
+        self._first = weight.reshape(len(weight), -1), shift[:, None]  # (32, 9), (32, 1)
         self._residuals = [
             _Residual.of(tensors, f"head.layer{layer}.{block}", stride=2 if block == 0 else 1)
             for layer in (1, 2)
@@ -96,7 +100,7 @@ class SpeakerEncoder:
         self._last = _Convolution.of(tensors, "head.conv2", "head.bn2", stride=2)
 
         weight = tensors["xvector.tdnn.linear.weight"].astype(np.float32)  # (128, 32 channels * 10 bands, 5)
-        weight = weight.reshape(len(weight), _CHANNELS, -1, 5).transpose(3, 2, 1, 0).reshape(-1, len(weight))
+        weight = weight.transpose(2, 1, 0).reshape(-1, len(weight))
         scale, self._shift = _scale_and_shift(tensors, "xvector.tdnn.nonlinear.batchnorm")
         self._entry = np.ascontiguousarray(weight * scale)  # (5 * 320, 128)
         self._blocks = [
@@ -134,15 +138,15 @@ class SpeakerEncoder:
     def _embed(self, piece: FloatArray) -> FloatArray:
         if not np.isfinite(piece).all():
             return np.full(N_DIMENSIONS, np.nan, np.float32)
-        centred = (piece - piece.mean(axis=0))[:, :, None]  # (T, 80, 1)
-        maps = self._first(self._math, centred)
+        maps = self._first_maps((piece - piece.mean(axis=0)).T)  # (32, 82, T + 2), with zeros around
         for residual in self._residuals:
             maps = residual(self._math, maps)
-        maps = self._last(self._math, maps)  # (T, 10, 32)
+        maps = self._last(self._math, maps)  # (32, 12, T + 2)
 
-        padded = np.pad(maps.reshape(len(maps), -1), ((2, 2), (0, 0)))
-        unfolded = np.lib.stride_tricks.sliding_window_view(padded, 5, axis=0)[::2].transpose(0, 2, 1)
-        states = _multiply(self._math, np.ascontiguousarray(unfolded).reshape(len(unfolded), -1), self._entry)
+        channels = np.pad(maps[:, 1:-1].reshape(-1, maps.shape[2]), ((0, 0), (1, 1)))  # (320, T + 4)
+        unfolded = np.lib.stride_tricks.sliding_window_view(channels, 5, axis=1)[:, ::2]  # (320, T / 2, 5)
+        rows = np.ascontiguousarray(unfolded.transpose(2, 0, 1)).reshape(-1, unfolded.shape[1]).T
+        states = _multiply(self._math, rows, self._entry)
         states += self._shift
         np.maximum(states, 0, out=states)  # (T / 2, 128)
         for block in self._blocks:
@@ -155,51 +159,57 @@ class SpeakerEncoder:
         normal: FloatArray = vector / max(float(np.linalg.norm(vector)), 1e-12)
         return normal
 
+    def _first_maps(self, mel: FloatArray) -> FloatArray:
+        """Mel bands `(80, n_frames)` -> maps `(32, 82, n_frames + 2)`: a convolution of one channel, as one product."""
+        matrix, shift = self._first
+        padded = np.pad(mel, 1)
+        unfolded = np.lib.stride_tricks.sliding_window_view(padded, mel.shape).reshape(len(matrix[0]), -1)
+        maps = np.zeros((len(matrix), *padded.shape), np.float32)
+        outputs = _multiply(self._math, matrix, unfolded)
+        outputs += shift
+        np.maximum(outputs.reshape(-1, *mel.shape), 0, out=maps[:, 1:-1, 1:-1])
+        return maps
+
 
 @dataclass(frozen=True)
 class _Convolution:
-    """3 x 3, over time and bands, with the normalisation that follows folded in, then the larger of it and 0.
+    """3 x 3, over bands and frames, with the normalisation that follows folded in, then the larger of it and 0.
 
-    matrix : `(n_bands_read * n_in, 3 * _BANDS_AT_ONCE * 32)`: from the bands that two output bands see to what each of
-        three neighbouring frames adds to them
+    Maps are `(32, n_bands + 2, n_frames + 2)` with zeros around. So the neighbours of all places in some bands lie in
+    one piece of memory, and each of the nine adds a matrix product without anything being copied.
     """
 
-    matrix: FloatArray
-    shift: FloatArray  # (32,)
+    matrices: FloatArray  # (3, 3, 32, 32): for a neighbour above, here or below, before, now or after
+    shift: FloatArray  # (32, 1)
     stride: int  # of bands
 
     @classmethod
     def of(cls, tensors: Tensors, conv: str, norm: str, stride: int) -> "_Convolution":
         scale, shift = _scale_and_shift(tensors, norm)
         weight = tensors[f"{conv}.weight"].astype(np.float32) * scale[:, None, None, None]
-        n_out, n_in, n_bands, n_frames = weight.shape  # (32, 1 or 32, 3, 3)
-        n_read = stride * (_BANDS_AT_ONCE - 1) + n_bands
-        matrix = np.zeros((n_read, n_in, n_frames, _BANDS_AT_ONCE, n_out), np.float32)
-        for band in range(_BANDS_AT_ONCE):
-            for tap in range(n_bands):
-                matrix[band * stride + tap, :, :, band] = weight[:, :, tap].transpose(1, 2, 0)
-        return cls(matrix.reshape(n_read * n_in, -1), shift, stride)
+        return cls(np.ascontiguousarray(weight.transpose(2, 3, 0, 1)), shift[:, None], stride)
 
     def __call__(self, math: HostMath, maps: FloatArray, residual: FloatArray | None = None) -> FloatArray:
-        """`(n_frames, n_bands, n_in)` -> `(n_frames, n_bands / stride, 32)`."""
-        n_frames, n_bands, n_in = maps.shape
-        padded = np.zeros((n_frames + 2, n_bands + 2, n_in), np.float32)
-        padded[1:-1, 1:-1] = maps
-        rows = padded.reshape(n_frames + 2, -1)
-        n_read, n_out = len(self.matrix), _BANDS_AT_ONCE * _CHANNELS
-        outputs = np.empty((n_frames, n_bands // self.stride * _CHANNELS), np.float32)
-        products = np.empty((n_frames + 2, 3 * n_out), np.float32)
-        for number in range(outputs.shape[1] // n_out):
-            first = number * _BANDS_AT_ONCE * self.stride * n_in
-            math.multiply(rows[:, first : first + n_read], self.matrix, products)
-            part = outputs[:, number * n_out : (number + 1) * n_out]
-            np.add(products[:-2, :n_out], products[1:-1, n_out : 2 * n_out], out=part)
-            part += products[2:, 2 * n_out :]
-        result = outputs.reshape(n_frames, -1, _CHANNELS)
-        result += self.shift
-        if residual is not None:
-            result += residual
-        return np.maximum(result, 0, out=result)
+        """Maps of n bands -> maps of n / stride; `residual`, such maps too, is added before the larger is taken."""
+        _, n_rows, width = maps.shape
+        n_bands = (n_rows - 2) // self.stride
+        sources = [np.ascontiguousarray(maps[:, first :: self.stride]) for first in range(self.stride)]
+        outputs = np.empty((_CHANNELS, n_bands + 2, width), np.float32)
+        for band in range(0, n_bands, _BANDS_AT_ONCE):
+            begin = (band + 1) * width + 1
+            places = slice(begin, begin + min(_BANDS_AT_ONCE, n_bands - band) * width - 2)
+            part = _flat(outputs)[:, places]
+            for row, column in np.ndindex(3, 3):
+                first = (band + row // self.stride) * width + column
+                neighbours = _flat(sources[row % self.stride])[:, first : first + part.shape[1]]
+                math.multiply(self.matrices[row, column], neighbours, part, add=row + column > 0)
+            part += self.shift
+            if residual is not None:
+                part += _flat(residual)[:, places]
+            np.maximum(part, 0, out=part)
+        outputs[:, [0, -1]] = 0
+        outputs[:, :, [0, -1]] = 0
+        return outputs
 
 
 @dataclass(frozen=True)
@@ -207,7 +217,7 @@ class _Residual:
     """Two convolutions and a way around them."""
 
     convolutions: tuple[_Convolution, _Convolution]
-    shortcut: tuple[FloatArray, FloatArray] | None  # matrix (32, 32) and shift, where bands are halved
+    shortcut: tuple[FloatArray, FloatArray] | None  # matrix (32, 32) and shift (32, 1), where bands are halved
 
     @classmethod
     def of(cls, tensors: Tensors, name: str, stride: int) -> "_Residual":
@@ -217,14 +227,16 @@ class _Residual:
             return cls((first, second), None)
         scale, shift = _scale_and_shift(tensors, f"{name}.shortcut.1")
         weight = tensors[f"{name}.shortcut.0.weight"][:, :, 0, 0].astype(np.float32)
-        return cls((first, second), (np.ascontiguousarray((weight * scale[:, None]).T), shift))
+        return cls((first, second), (weight * scale[:, None], shift[:, None]))
 
     def __call__(self, math: HostMath, maps: FloatArray) -> FloatArray:
         around = maps
         if self.shortcut is not None:
-            halved = np.ascontiguousarray(maps[:, ::2])
-            around = _multiply(math, halved.reshape(-1, _CHANNELS), self.shortcut[0]).reshape(halved.shape)
-            around += self.shortcut[1]
+            matrix, shift = self.shortcut
+            halved = np.ascontiguousarray(maps[:, [0, *range(1, maps.shape[1] - 1, 2), -1]])
+            around = _multiply(math, matrix, _flat(halved))
+            around += shift
+            around = around.reshape(halved.shape)
         first, second = self.convolutions
         return second(math, first(math, maps), around)
 
@@ -233,8 +245,8 @@ class _Residual:
 class _Layer:
     """A dense layer: normalise, 128 channels, a convolution over time weighed by the context, 32 channels more."""
 
-    norm: tuple[FloatArray, FloatArray]
-    narrow: FloatArray  # (n_in, 128), with the normalisation that follows folded in
+    norm: "_Norm"
+    narrow: FloatArray  # (n_in, 128), with both normalisations folded in
     narrow_shift: FloatArray
     local: FloatArray  # (128, 3 * 32): what each of three frames adds
     context: tuple[FloatArray, FloatArray]  # (128, 64) and bias
@@ -244,12 +256,13 @@ class _Layer:
     @classmethod
     def of(cls, tensors: Tensors, name: str, dilation: int) -> "_Layer":
         scale, shift = _scale_and_shift(tensors, f"{name}.nonlinear2.batchnorm")
-        narrow = tensors[f"{name}.linear1.weight"][:, :, 0].astype(np.float32) * scale[:, None]
+        norm = _Norm.of(tensors, f"{name}.nonlinear1.batchnorm")
+        narrow = (tensors[f"{name}.linear1.weight"][:, :, 0].astype(np.float32) * scale[:, None]).T
         local = tensors[f"{name}.cam_layer.linear_local.weight"].astype(np.float32)  # (32, 128, 3)
         return cls(
-            _scale_and_shift(tensors, f"{name}.nonlinear1.batchnorm"),
-            np.ascontiguousarray(narrow.T),
-            shift,
+            norm,
+            narrow * norm.scale[:, None],
+            shift + norm.shift @ narrow,
             np.ascontiguousarray(local.transpose(1, 2, 0).reshape(local.shape[1], -1)),
             _matrix_and_bias(tensors, f"{name}.cam_layer.linear1"),
             _matrix_and_bias(tensors, f"{name}.cam_layer.linear2"),
@@ -258,7 +271,7 @@ class _Layer:
 
     def __call__(self, math: HostMath, states: FloatArray, outputs: FloatArray) -> None:
         """States `(n_frames, n_in)` -> outputs `(n_frames, 32)`, filled."""
-        narrow = _multiply(math, _normalised(states, *self.norm), self.narrow)
+        narrow = _multiply(math, self.norm.cut(states), self.narrow)
         narrow += self.narrow_shift
         np.maximum(narrow, 0, out=narrow)  # (n_frames, 128)
 
@@ -268,11 +281,9 @@ class _Layer:
         outputs[self.dilation :] += before[: -self.dilation]
         outputs[: -self.dilation] += after[self.dilation :]
 
-        whole = narrow.mean(axis=0)
-        for start in range(0, len(narrow), _SEGMENT):
-            segment = slice(start, start + _SEGMENT)
-            hidden = np.maximum((whole + narrow[segment].mean(axis=0)) @ self.context[0] + self.context[1], 0)
-            outputs[segment] /= 1 + np.exp(-(hidden @ self.gate[0] + self.gate[1]))
+        hidden = np.maximum(_surroundings(len(narrow)) @ narrow @ self.context[0] + self.context[1], 0)
+        gates = 1 / (1 + np.exp(-(hidden @ self.gate[0] + self.gate[1])))  # (n_segments, 32)
+        outputs *= np.repeat(gates, _SEGMENT, axis=0)[: len(outputs)]
 
 
 @dataclass(frozen=True)
@@ -280,14 +291,16 @@ class _Block:
     """Dense layers, each of which sees what all before it gave, and a layer that halves the channels."""
 
     layers: list[_Layer]
-    norm: tuple[FloatArray, FloatArray]
-    transit: FloatArray  # (n, n / 2)
+    norm: "_Norm"
+    transit: FloatArray  # (n, n / 2), with the normalisation folded in
+    shift: FloatArray  # (n / 2,)
 
     @classmethod
     def of(cls, tensors: Tensors, name: str, transit: str, n_layers: int, dilation: int) -> "_Block":
         layers = [_Layer.of(tensors, f"{name}.tdnnd{n}", dilation) for n in range(1, n_layers + 1)]
-        weight = tensors[f"{transit}.linear.weight"][:, :, 0].astype(np.float32)
-        return cls(layers, _scale_and_shift(tensors, f"{transit}.nonlinear.batchnorm"), np.ascontiguousarray(weight.T))
+        norm = _Norm.of(tensors, f"{transit}.nonlinear.batchnorm")
+        weight = tensors[f"{transit}.linear.weight"][:, :, 0].astype(np.float32).T
+        return cls(layers, norm, weight * norm.scale[:, None], norm.shift @ weight)
 
     def __call__(self, math: HostMath, states: FloatArray) -> FloatArray:
         n_frames, n_in = states.shape
@@ -296,7 +309,48 @@ class _Block:
         for number, layer in enumerate(self.layers):
             n_known = n_in + number * _GROWTH
             layer(math, everything[:, :n_known], everything[:, n_known : n_known + _GROWTH])
-        return _multiply(math, _normalised(everything, *self.norm), self.transit)
+        states = _multiply(math, self.norm.cut(everything), self.transit)
+        states += self.shift
+        return states
+
+
+@lru_cache(maxsize=8)
+def _surroundings(n_frames: int) -> FloatArray:
+    """`(n_segments, n_frames)`: times frames, the mean of each segment plus the mean of all."""
+    segments = np.arange(n_frames) // _SEGMENT
+    is_member = segments == np.arange(segments[-1] + 1)[:, None]
+    means: FloatArray = (is_member / is_member.sum(axis=1, keepdims=True) + 1 / n_frames).astype(np.float32)
+    return means
+
+
+@dataclass(frozen=True)
+class _Norm:
+    """A normalisation followed by the larger of it and 0, as far as a matrix product after it cannot do it.
+
+    With the bound -shift / scale, max(x * scale + shift, 0) is max(x, bound) * scale + shift where the scale is
+    positive; where it is negative, as in a few channels, it is min(x, bound) * scale + shift.
+    """
+
+    least: FloatArray  # the bound, or -inf
+    most: FloatArray | None  # the bound, or inf; None where it is inf for all channels
+    scale: FloatArray
+    shift: FloatArray
+
+    @classmethod
+    def of(cls, tensors: Tensors, name: str) -> "_Norm":
+        scale, shift = _scale_and_shift(tensors, name)
+        bound = -shift / scale
+        least, most = np.where(scale > 0, bound, -np.inf), np.where(scale < 0, bound, np.inf)
+        return cls(least.astype(np.float32), most.astype(np.float32) if (scale < 0).any() else None, scale, shift)
+
+    def cut(self, x: FloatArray) -> FloatArray:
+        """`(n, n_channels)`: what is left is to multiply by `scale` and to add `shift`."""
+        y = np.maximum(x, self.least)
+        return y if self.most is None else np.minimum(y, self.most, out=y)
+
+
+def _flat(maps: FloatArray) -> FloatArray:
+    return maps.reshape(len(maps), -1)
 
 
 def _multiply(math: HostMath, a: FloatArray, b: FloatArray) -> FloatArray:
