@@ -35,6 +35,13 @@ def test_products_of_rows_and_of_columns_and_of_parts_are_numpys(host, rng):
     assert not out[:, 16:].any()
 
 
+def test_a_single_row_is_a_matrix_too_whatever_numpy_says_of_the_next_one(host, rng):
+    a, b = rng.normal(size=70).astype(np.float32), rng.normal(size=(50, 9)).astype(np.float32)
+    row, out = np.lib.stride_tricks.sliding_window_view(a, 50)[::5][:1], np.empty((1, 9), np.float32)
+    host.multiply(row, b, out)
+    np.testing.assert_allclose(out, row @ b, atol=1e-5)
+
+
 def test_exp_and_erf_are_right_to_float32s_rounding(host):
     x = np.linspace(-6, 6, 4001, dtype=np.float32)
     y = x.copy()

@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from checkpoint_files import write_torch
@@ -13,7 +14,8 @@ from random_wav2vec2 import LABELS, SMALL_WAV2VEC2, noise, random_wav2vec2, writ
 from whisperx import hub
 from whisperx.alignment import DEFAULT_ALIGN_MODELS_HF, DEFAULT_ALIGN_MODELS_TORCH, load_align_model
 from whisperx.errors import CheckpointError, ModelNotFoundError
-from whisperx.models.wav2vec2 import load_wav2vec2
+from whisperx.models import ops
+from whisperx.models.wav2vec2 import build_wav2vec2, load_wav2vec2
 
 GOLDENS = np.load(Path(__file__).parent / "goldens" / "wav2vec2.npz")
 ENGLISH = "|ETAONIHSRDLUMWCFGYPBVK'XJQZ"
@@ -27,6 +29,18 @@ def test_log_probabilities_equal_those_of_transformers(tmp_path: Path, name: str
     np.testing.assert_allclose(emission, GOLDENS[name], atol=1e-4)
     assert model.frame_seconds == 0.02
     assert list(labels) == LABELS
+
+
+@pytest.mark.parametrize("name", SMALL_WAV2VEC2)
+@pytest.mark.parametrize("n_samples", [400, 20001])
+def test_network_of_a_gpu_and_that_of_a_cpu_are_the_same(name: str, n_samples: int) -> None:
+    dims = SMALL_WAV2VEC2[name]
+    arrays, positions = random_wav2vec2(dims), "encoder.pos_conv_embed.conv.weight"
+    arrays[positions] = arrays.pop(positions + "_v") * arrays.pop(positions + "_g")
+    network, samples = build_wav2vec2(arrays, dims, mx.float32), noise(n_samples)
+    expected = np.asarray(network(mx.array(samples)))
+    ops.to_host(network)
+    np.testing.assert_allclose(network(samples), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["base", "large"])

@@ -150,5 +150,9 @@ class MklMath:
         return self._PLAIN if x.strides[1] == x.itemsize else self._TRANSPOSED
 
     def _matrix(self, x: Floats) -> tuple[int, int]:
-        """Address, and how many elements it is from one row, or column, to the next."""
-        return x.ctypes.data, max(x.strides) // x.itemsize
+        """Address, and how many elements it is from one row, or column, to the next.
+
+        NumPy says anything of the way to the next row where there is but one; MKL wants no less than a row.
+        """
+        length = x.shape[1] if self._order(x) == self._PLAIN else x.shape[0]
+        return x.ctypes.data, max(max(x.strides) // x.itemsize, length)

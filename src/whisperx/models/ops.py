@@ -22,7 +22,11 @@ Array: TypeAlias = Any  # mx.array, or float32 NumPy array; never both in one ne
 _BLOCK = 1 << 15  # numbers of an element-wise operation at a time: they fit the second-level cache
 _ROW_BLOCK = 384  # rows of a long sequence in one product
 _WEIGHT_BLOCK = 2 << 20  # bytes of weights in one product of few rows
-_QUERY_BLOCK = 128  # rows of scores at a time: 128 x 1500 numbers fit the cache, too
+_SCORES = 1 << 18  # numbers: rows of scores at a time fit the cache, too
+_FEW_QUERIES = 128  # up to which a row's heads are products of one batch
+_HEARD = 1 << 20  # numbers that a convolution hears in one product
+_NORM_BLOCK = 128  # rows that are normalised at a time
+_PIECES = 4  # at least, into which the work on a long sequence is cut for the cores
 _LARGE_PAST = 1 << 20  # bytes of keys that two cores may share
 
 
@@ -87,10 +91,11 @@ def convolution(layer: nn.Conv1d, x: Array) -> Array:
     padded = np.pad(x[0], [(layer.padding, layer.padding), (0, 0)])
     windows = np.lib.stride_tricks.sliding_window_view(padded, size, axis=0)[:: layer.stride]  # (T', n_channels, size)
     out = np.empty((len(windows), n_out), np.float32)
+    height = min(_ROW_BLOCK, max(_HEARD // (size * n_in), 1))
 
     def convolve(piece: tuple[int, int]) -> None:
         start, group = piece
-        rows, n_each = slice(start, start + _ROW_BLOCK), n_out // layer.groups
+        rows, n_each = slice(start, start + height), n_out // layer.groups
         # Copied, for rows that overlap in memory are no matrix.
         heard = np.ascontiguousarray(windows[rows, group * n_in : (group + 1) * n_in].swapaxes(1, 2))
         outputs = slice(group * n_each, (group + 1) * n_each)
@@ -99,7 +104,7 @@ def convolution(layer: nn.Conv1d, x: Array) -> Array:
         if bias is not None:
             y += bias[outputs]
 
-    host.for_each(convolve, [(i, g) for i in range(0, len(windows), _ROW_BLOCK) for g in range(layer.groups)])
+    host.for_each(convolve, [(i, g) for i in range(0, len(windows), height) for g in range(layer.groups)])
     return out[None]
 
 
@@ -110,15 +115,21 @@ def layer_norm(layer: nn.LayerNorm, x: Array) -> Array:
     out = np.empty(rows.shape, np.float32)
 
     def normalise(start: int) -> None:
-        block = slice(start, start + _ROW_BLOCK)
-        y = np.subtract(rows[block], rows[block].mean(axis=-1, keepdims=True), out=out[block])
-        variance = np.einsum("ij,ij->i", y, y)[:, None] / np.float32(y.shape[-1])
-        y /= np.sqrt(variance + np.float32(layer.eps))
-        y *= layer.weight
-        y += layer.bias
+        block = slice(start, start + _NORM_BLOCK)
+        out[block] = rows[block]
+        normalise_in_place(layer, out[block])
 
-    host.for_each(normalise, range(0, len(rows), _ROW_BLOCK))
+    host.for_each(normalise, range(0, len(rows), _NORM_BLOCK))
     return out.reshape(x.shape)
+
+
+def normalise_in_place(layer: nn.LayerNorm, x: Floats) -> None:
+    """`layer_norm` of x (m, n) on one core."""
+    x -= x.mean(axis=-1, keepdims=True)
+    variance = np.einsum("ij,ij->i", x, x)[:, None] / np.float32(x.shape[-1])
+    x /= np.sqrt(variance + np.float32(layer.eps))
+    x *= layer.weight
+    x += layer.bias
 
 
 def gelu(x: Array) -> Array:
@@ -130,7 +141,7 @@ def attention(q: Array, k: Array, v: Array) -> Array:
     """Scaled dot-product attention of q (B, nh, T, hs) to all of k, v (B, nh, S, hs)."""
     if not is_on_host(q):
         return masked_attention(q, k, v, None)
-    if q.shape[2] > _QUERY_BLOCK:
+    if q.shape[2] > _FEW_QUERIES:
         return _long_attention_on_host(q, k, v)
     return _attention_on_host(q, k, v, [k.shape[2]] * len(q), None)
 
@@ -181,8 +192,11 @@ def _linear_on_host(weight: Floats, bias: Floats | None, x: Floats, rows_per_til
         padded[:n_rows] = rows
         rows = padded
     out = np.empty((len(rows), n_out), np.float32)
-    height = rows_per_tile or _ROW_BLOCK
-    width = n_out if rows_per_tile is None else -(-n_out // -(-weight.nbytes // _WEIGHT_BLOCK))
+    if rows_per_tile is None:
+        n_blocks = -(-n_rows // _ROW_BLOCK)
+        height, width = -(-n_rows // n_blocks), -(-n_out // -(-_PIECES // n_blocks))
+    else:
+        height, width = rows_per_tile, -(-n_out // -(-weight.nbytes // _WEIGHT_BLOCK))
 
     def multiply(piece: tuple[slice, slice]) -> None:
         tall, wide = piece
@@ -193,12 +207,11 @@ def _linear_on_host(weight: Floats, bias: Floats | None, x: Floats, rows_per_til
             if bias is not None:
                 y += bias[wide]
 
+    columns = [slice(i, min(i + width, n_out)) for i in range(0, n_out, width)]
     if rows_per_tile is None:
-        everything = slice(0, n_out)
-        pieces = [(slice(i, min(i + height, n_rows)), everything) for i in range(0, n_rows, height)]
+        pieces = [(slice(i, min(i + height, n_rows)), wide) for i in range(0, n_rows, height) for wide in columns]
     else:
-        everything = slice(0, len(rows))
-        pieces = [(everything, slice(i, min(i + width, n_out))) for i in range(0, n_out, width)]
+        pieces = [(slice(0, len(rows)), wide) for wide in columns]
     host.for_each(multiply, pieces)
     return out[:n_rows].reshape(*x.shape[:-1], n_out)
 
@@ -211,13 +224,13 @@ def _merged_like(q: Floats) -> Floats:
 
 def _long_attention_on_host(q: Floats, k: Floats, v: Floats) -> Floats:
     host, out = host_math(), _merged_like(q)
-    scale = np.float32(q.shape[-1] ** -0.5)
+    scale, n_rows = np.float32(q.shape[-1] ** -0.5), max(_SCORES // k.shape[2], 1)
 
     def attend(index: tuple[int, ...]) -> None:
         queries, keys, values, mixed = q[index] * scale, k[index], v[index], out[index]  # each (T or S, hs)
-        scores = np.empty((min(_QUERY_BLOCK, len(queries)), len(keys)), np.float32)
-        for start in range(0, len(queries), _QUERY_BLOCK):
-            block = slice(start, start + _QUERY_BLOCK)
+        scores = np.empty((min(n_rows, len(queries)), len(keys)), np.float32)
+        for start in range(0, len(queries), n_rows):
+            block = slice(start, start + n_rows)
             weights = scores[: len(queries[block])]
             host.multiply(queries[block], keys.T, weights)
             weights -= weights.max(axis=-1, keepdims=True)
@@ -263,13 +276,24 @@ def _gelu_on_host(x: Floats) -> Floats:
     x = np.ascontiguousarray(x)
     host, flat, out = host_math(), x.reshape(-1), np.empty(x.size, np.float32)
 
-    def block_gelu(start: int) -> None:
-        block = slice(start, start + _BLOCK)
-        y = np.multiply(flat[block], np.float32(math.sqrt(0.5)), out=out[block])
-        host.erf(y)
-        y += 1
-        y *= flat[block]
-        y *= 0.5
-
-    host.for_each(block_gelu, range(0, x.size, _BLOCK))
+    blocks = [slice(start, start + _BLOCK) for start in range(0, x.size, _BLOCK)]
+    host.for_each(lambda block: _gelu_into(flat[block], out[block]), blocks)
     return out.reshape(x.shape)
+
+
+def gelu_in_place(x: Floats) -> None:
+    """`gelu` of x (m, n) on one core."""
+    n_rows = max(_BLOCK // x.shape[1], 1)
+    y = np.empty((min(n_rows, len(x)), x.shape[1]), np.float32)
+    for start in range(0, len(x), n_rows):
+        block = x[start : start + n_rows]
+        _gelu_into(block, y[: len(block)])
+        block[:] = y[: len(block)]
+
+
+def _gelu_into(x: Floats, out: Floats) -> None:
+    np.multiply(x, np.float32(math.sqrt(0.5)), out=out)
+    host_math().erf(out)
+    out += 1
+    out *= x
+    out *= 0.5

@@ -28,7 +28,9 @@ from whisperx.audio import SAMPLE_RATE
 from whisperx.checkpoints.weights import find_weights, open_weights, read_json
 from whisperx.errors import CheckpointError
 from whisperx.models import ops
+from whisperx.models.convolutions import Convolution, features, normalised_over_time
 from whisperx.models.devices import find_device
+from whisperx.models.host import Floats
 from whisperx.models.ops import Array
 from whisperx.schema import Audio, Emission
 
@@ -90,6 +92,13 @@ class _Convolution(nn.Module):
     def __call__(self, x: Array) -> Array:
         return ops.gelu(_normalised(self.layer_norm, ops.convolution(self.conv, x)))
 
+    def on_host(self) -> Convolution:
+        """With parameters in NumPy, and without the normalisation over time, which needs the whole recording."""
+        weight: Floats = np.asarray(self.conv.weight)  # (n_out, kernel, n_in)
+        norm = self.layer_norm if isinstance(self.layer_norm, nn.LayerNorm) else None
+        bias = getattr(self.conv, "bias", None)
+        return Convolution(weight.reshape(len(weight), -1).T, bias, weight.shape[1], self.conv.stride, norm)
+
 
 def _normalised(norm: nn.Module, x: Array) -> Array:
     return ops.layer_norm(norm, x) if isinstance(norm, nn.LayerNorm) else norm(x)
@@ -103,14 +112,11 @@ class _NormOverTime(nn.Module):
         self.weight = mx.ones(n_channels)
         self.bias = mx.zeros(n_channels)
 
-    def __call__(self, x: Array) -> Array:
-        xp = ops.library(x)
-        wide = x.astype(xp.float32)
-        # NumPy would add up float32 one after the other here; a GPU has nothing wider, and adds in a tree.
-        dtype = {"dtype": np.float64} if ops.is_on_host(x) else {}
-        mean = wide.mean(axis=1, keepdims=True, **dtype)
-        scale = self.weight / xp.sqrt(wide.var(axis=1, keepdims=True, **dtype) + _CONV_EPSILON)
-        return (wide * scale.astype(xp.float32) + (self.bias - mean * scale).astype(xp.float32)).astype(x.dtype)
+    def __call__(self, x: mx.array) -> mx.array:
+        wide = x.astype(mx.float32)
+        mean = wide.mean(axis=1, keepdims=True)
+        scale = self.weight * mx.rsqrt(wide.var(axis=1, keepdims=True) + _CONV_EPSILON)
+        return (wide * scale + (self.bias - mean * scale)).astype(x.dtype)
 
 
 class _FeatureExtractor(nn.Module):
@@ -120,10 +126,20 @@ class _FeatureExtractor(nn.Module):
         self.conv_layers = [_Convolution(n_in[i], dims, i) for i in range(len(dims.conv_dim))]
 
     def __call__(self, samples: Array) -> Array:
+        if ops.is_on_host(samples):
+            return features(samples, self._host_convolutions(samples))[None]
         x = samples[None, :, None]
         for layer in self.conv_layers:
             x = layer(x)
         return x
+
+    def _host_convolutions(self, samples: Floats) -> list[Convolution]:
+        convolutions = [layer.on_host() for layer in self.conv_layers]
+        norm = self.conv_layers[0].layer_norm
+        if isinstance(norm, _NormOverTime):
+            weight, bias = np.asarray(norm.weight), np.asarray(norm.bias)
+            convolutions[0] = normalised_over_time(convolutions[0], weight, bias, _CONV_EPSILON, samples)
+        return convolutions
 
 
 class _FeatureProjection(nn.Module):
@@ -248,7 +264,7 @@ class Wav2Vec2Aligner:
         # A stream for whichever thread holds the lock; MLX's own streams belong to one thread each.
         self._stream = mx.new_thread_unsafe_stream(device)
         with mx.stream(self._stream):
-            self._network = _build(arrays, dims, self._dtype)
+            self._network = build_wav2vec2(arrays, dims, self._dtype)
         if device == mx.cpu:
             ops.to_host(self._network)
 
@@ -451,7 +467,8 @@ def _check_complete(arrays: Arrays, dims: Wav2Vec2Dimensions, source: Path) -> N
             raise CheckpointError(f"{source}: {name} has shape {shape}, expected {expected}")
 
 
-def _build(arrays: Arrays, dims: Wav2Vec2Dimensions, dtype: mx.Dtype) -> Wav2Vec2:
+def build_wav2vec2(arrays: Arrays, dims: Wav2Vec2Dimensions, dtype: mx.Dtype) -> Wav2Vec2:
+    """The network in MLX. Arrays are in PyTorch's layout, by names without their first part."""
     network = Wav2Vec2(dims)
 
     def parameter(array: npt.NDArray[Any]) -> mx.array:
