@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from whisperx.alignment import align
 from whisperx.alignment.labels import Alphabet, spell, spell_as_whisperx
-from whisperx.alignment.words import fill_gaps
+from whisperx.alignment.words import CharTimes, aligned_as_whisperx, fill_gaps
 from whisperx.errors import OptionError
 from whisperx.schema import AlignedTranscriptionResult, SingleSegment, SingleWordSegment
 
@@ -330,7 +330,7 @@ SPELLINGS = [
     ("Hello World", "hello|world", "hello|world"),
     ("  a b  ", "a|b", "a|b"),
     ("a - b", "a|b", "a|-|b"),  # the dash is the blank of this network
-    ("İx", "ix", "*x"),
+    ("İx", "ix", "i*x"),
     ("é", "e", "*"),
     ("ß", "ss", "*"),
     ("Ａ１", "a*", "**"),
@@ -351,6 +351,19 @@ def test_text_is_spelled_with_the_labels_of_the_network(text: str, ours: str, wh
         (spell_as_whisperx(text, "en", Alphabet.of(DICTIONARY, compat=True)), whisperx),
     ):
         assert "".join(labels[column] for column in spelling.tokens.columns) == expected
+
+
+def test_for_whisperx_a_letter_whose_small_form_is_two_shifts_those_behind_it() -> None:
+    heard = FakeAligner({50: "i", 55: "e", 60: "x"})
+    chars = aligned("İx", heard, compat=True, return_char_alignments=True)["segments"][0]["chars"]
+    assert [char["start"] for char in chars or []] == pytest.approx([50 * SECONDS / 599, 55 * SECONDS / 599], abs=1e-3)
+
+
+def test_score_of_a_word_is_rounded_as_numpy_rounds_as_in_whisperx() -> None:
+    score = np.array([0.086, 0.257, 0.009, 0.178])  # the mean is 0.1325, of which Python would make 0.133
+    known = CharTimes(np.arange(4.0), np.arange(1.0, 5.0), score)
+    (sentence,) = aligned_as_whisperx("abcd", known, "en", "nearest", return_chars=False)
+    assert sentence["words"] == [{"word": "abcd", "start": 0.0, "end": 4.0, "score": 0.132}]
 
 
 def test_blank_is_the_padding_token_where_there_is_one() -> None:

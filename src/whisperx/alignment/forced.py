@@ -7,6 +7,7 @@ from math import ceil, inf
 from typing import Any, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from whisperx.alignment.labels import Alphabet, Spelling, spell, spell_as_whisperx
 from whisperx.alignment.numbers import spoken_parts
@@ -232,10 +233,16 @@ def _times_as_whisperx(job: _Job, path: Path, n_frames: int) -> CharTimes:
     ratio = (job.end - job.start) / n_frames
     times = CharTimes.unknown(len(job.segment["text"]))
     starts, stops = path.starts(), path.stops()
-    times.start[job.spelling.positions] = (job.start + starts * ratio).round(3)
-    times.end[job.spelling.positions] = (job.start + stops * ratio).round(3)
-    times.score[job.spelling.positions] = path.scores(stops).round(3)
+    scores, n_timed = path.scores(stops), len(job.spelling)
+    times.start[job.spelling.positions] = _rounded(job.start + starts[:n_timed] * ratio)
+    times.end[job.spelling.positions] = _rounded(job.start + stops[:n_timed] * ratio)
+    times.score[job.spelling.positions] = _rounded(scores[:n_timed])
     return times
+
+
+def _rounded(values: npt.NDArray[np.floating[Any]]) -> list[float]:
+    """To 3 decimals as Python does it, which asks for the nearest; NumPy multiplies by 1000 first."""
+    return [round(value, 3) for value in values.tolist()]
 
 
 def _as_whisperx(

@@ -70,7 +70,7 @@ class Spelling:
     """A text as tokens, and the position in the text that each token belongs to, in rising order."""
 
     tokens: Tokens
-    positions: IntArray  # (n_tokens,)
+    positions: IntArray  # (n_tokens,), or of the first tokens (`spell_as_whisperx`)
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -111,19 +111,27 @@ def spell(text: str, language: str, alphabet: Alphabet, spoken: Sequence[Spoken]
 
 
 def spell_as_whisperx(text: str, language: str, alphabet: Alphabet) -> Spelling:
-    """As WhisperX 3.8.3: each character in lower case, anything that the network does not know as "some letter"."""
+    """As WhisperX 3.8.3: each character in lower case, anything that the network does not know as "some letter".
+
+    `İ`, whose small letter is two characters, has two tokens but counts once: characters behind it have the tokens of
+    those before them, and the last tokens none.
+    """
     first, last = len(text) - len(text.lstrip()), len(text.rstrip())
-    columns, positions = [], []
+    columns: list[int] = []
+    positions: list[int] = []
     for position in range(first, last):
         character = text[position].lower()
         if character == " " and language not in LANGUAGES_WITHOUT_SPACES:
             character = _DELIMITER
         if character == _DELIMITER:
-            column = alphabet.columns.get(_DELIMITER)
+            heard = [alphabet.columns.get(_DELIMITER)]
+        elif character == " ":
+            heard = [alphabet.columns.get(" ")]
         else:
-            column = alphabet.columns.get(character, None if character == " " else alphabet.letter)
-        if column is not None:
-            columns.append(column)
+            heard = [alphabet.columns.get(part, alphabet.letter) for part in character]
+        known = [column for column in heard if column is not None]
+        if known:
+            columns += known
             positions.append(position)
     return Spelling(Tokens(_ints(columns), _ints([alphabet.blank] * len(columns))), _ints(positions))
 
