@@ -53,11 +53,15 @@ def words(text: str) -> str:
     return " ".join(re.findall(r"[\w']+", text.lower()))
 
 
-def word_error_rate(result: TranscriptionResult, files: list[Path], references: Path) -> float:
-    """Over the joined recordings, so that a chunk may hold the end of one clip and the beginning of the next."""
+def spoken_words(files: list[Path], references: Path) -> str:
+    """What is said in the joined recordings."""
     rows = [json.loads(line) for line in references.read_text("utf-8").splitlines()]
     texts = {Path(row["file"]).stem: row["text"] for row in rows}
-    expected = words(" ".join(texts[file.stem] for file in files))
+    return words(" ".join(texts[file.stem] for file in files))
+
+
+def word_error_rate(result: TranscriptionResult, expected: str) -> float:
+    """Over the joined recordings, so that a chunk may hold the end of one clip and the beginning of the next."""
     return jiwer.wer(expected, words(" ".join(segment["text"] for segment in result["segments"])))
 
 
@@ -130,7 +134,7 @@ def main() -> None:
     fastest = min(table, key=lambda row: row["seconds"])["batch_size"]
     print(f"--batch_size auto takes {summary['auto']} here; the fastest of these was {fastest}")
     if args.references:
-        summary["word_error_rate"] = round(word_error_rate(first, files, args.references), 4)
+        summary["word_error_rate"] = round(word_error_rate(first, spoken_words(files, args.references)), 4)
         print(f"word error rate {summary['word_error_rate']:.1%}")
     print(json.dumps(summary))
 

@@ -29,7 +29,7 @@ import whisperx.models  # noqa: F401 before MLX, which takes the BLAS that is lo
 # isort: split
 import mlx.core as mx
 
-from benchmarks.batch import joined, recordings, timed, versions, word_error_rate, words
+from benchmarks.batch import joined, recordings, spoken_words, timed, versions, word_error_rate, words
 from whisperx.asr import load_model
 from whisperx.audio import SAMPLE_RATE, load_audio
 from whisperx.convert import convert
@@ -67,7 +67,7 @@ def measure(folder: Path, files: list[Path], references: Path, device: str) -> d
         "times_real_time": len(audio) / SAMPLE_RATE / seconds,
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT / 1e6,
         "mlx_mb": mx.get_peak_memory() / 1e6,
-        "word_error_rate": word_error_rate(result, files, references),
+        "word_error_rate": word_error_rate(result, spoken_words(files, references)),
         "text": " ".join(words(segment["text"]) for segment in result["segments"]),
     }
 

@@ -9,7 +9,8 @@ time goes into reading files. Each runs in a process of its own, and they take t
 start of the process to the first transcript (imports and loading included), `seconds` the median of the rounds after
 it, `memory` the most that the process held. Settings are alike: English, temperature 0 without fallback, greedy or so
 many beams, no text carried from one window to the next; else each program's own defaults, its voice detection if it has
-one. With a `.json` beside each recording whose "text" is what is said, the word error rate stands beside the speed.
+one. With a `.json` beside each recording whose "text" is what is said, or `--references` as in benchmarks.batch, the
+word error rate stands beside the speed.
 
 `mlx-whisper, our BLAS` has MKL loaded before MLX as `whisperx` does it, which tells the gain of batching apart from the
 gain of the BLAS. The last line is JSON.
@@ -31,7 +32,7 @@ from typing import Any, BinaryIO
 import jiwer
 import numpy as np
 
-from benchmarks.batch import joined, words
+from benchmarks.batch import joined, spoken_words, words
 from whisperx.audio import SAMPLE_RATE, mel_filters
 from whisperx.checkpoints import Checkpoint, load_checkpoint, sinusoids
 from whisperx.tokenizer import get_tokenizer
@@ -240,8 +241,10 @@ def start(peer: Peer, model: Path, audio: Path, work: Path, beam_size: int) -> R
         return f"does not run: {error}"
 
 
-def reference(files: list[Path]) -> str | None:
-    """What is said, if a file beside each recording tells."""
+def reference(files: list[Path], references: Path | None) -> str | None:
+    """What is said, if that file tells, or one beside each recording."""
+    if references is not None:
+        return spoken_words(files, references)
     beside = [file.with_suffix(".json") for file in files]
     if not all(path.is_file() for path in beside):
         return None
@@ -257,6 +260,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/peers"))
     parser.add_argument("--only", nargs="+", metavar="NAME")
     parser.add_argument("--without", nargs="+", metavar="NAME", default=[])
+    parser.add_argument("--references", type=Path, help="as benchmarks.batch takes it")
     parser.add_argument("--seconds", type=float, help="of the joined recordings, the first so many")
     args = parser.parse_args()
 
@@ -265,7 +269,7 @@ def main() -> None:
     audio = args.work / "audio.npy"
     np.save(audio, samples)
     n_seconds = len(samples) / SAMPLE_RATE
-    expected = reference(args.audio) if args.seconds is None else None
+    expected = reference(args.audio, args.references) if args.seconds is None else None
     print(
         f"{n_seconds:.0f} s of audio, {args.model.name}, beam size {args.beam_size}, {platform.platform()}", flush=True
     )

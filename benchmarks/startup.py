@@ -3,8 +3,9 @@
     python -m benchmarks.startup AUDIO --model MODEL [--repeats 5]
 
 Each line is a process of its own, best of `--repeats` after one that is not counted, so files are in memory already.
-`first words` is from the start of the command to the first line of the transcript of AUDIO repeated to 10 minutes, with
-the defaults of the command but for `--no_align`. The last line is JSON.
+Two more are of AUDIO repeated to 10 minutes, from the start of the process: `first token`, of a greedy transcript
+through the Python interface, and `first words`, the first line that the command prints, with its defaults (five beams,
+fallback) but for `--no_align`: that comes when a whole chunk of 30 s is done. The last line is JSON.
 """
 
 import argparse
@@ -28,6 +29,24 @@ import whisperx.backends.mlx
 start = time.perf_counter()
 load_model(sys.argv[1], asr_options={}, language="en", backend="mlx")
 print(time.perf_counter() - start)
+"""
+
+
+UNTIL_FIRST = """
+import sys
+import whisperx
+from whisperx.schema import Meter
+
+class FirstToken(Meter):
+    def add_seconds(self, stage, seconds):
+        if stage == "decode tokens":  # the prompt of the first chunk is read, its first token chosen
+            sys.exit()
+        super().add_seconds(stage, seconds)
+
+pipeline = whisperx.load_model(
+    sys.argv[1], device="auto", asr_options={"beam_size": 1}, language="en", backend="mlx", threads=0
+)
+pipeline.transcribe(sys.argv[2], meter=FirstToken())
 """
 
 
@@ -85,6 +104,7 @@ def main() -> None:
             "whisperx --help": best([*COMMAND, "--help"], args.repeats),
             "import whisperx": best([sys.executable, "-c", "import whisperx"], args.repeats),
             "load_model": best_load(args.model, args.repeats),
+            "first token": best([sys.executable, "-c", UNTIL_FIRST, args.model, str(recording)], min(args.repeats, 2)),
             "first words": first_words(recording, args.model, min(args.repeats, 2)),
         }
     for name, seconds in figures.items():
