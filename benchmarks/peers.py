@@ -2,15 +2,16 @@
 
     python -m benchmarks.peers AUDIO [AUDIO ...] --model FOLDER [--beam_size 1] [--rounds 3] [--without mlx-whisper]
 
-Each program lives in an environment of its own under --work (build/peers), which the first run makes with pip; one that
-cannot be installed or does not run is named with its last line, not hidden. FOLDER is a model that `--model` takes; it
-is written once in each format that the programs want. AUDIO are joined, and every program gets the samples, so that no
-time goes into reading files. Each runs in a process of its own, and they take turns, A B C A B C: `cold` is from the
-start of the process to the first transcript (imports and loading included), `seconds` the median of the rounds after
-it, `memory` the most that the process held. Settings are alike: English, temperature 0 without fallback, greedy or so
-many beams, no text carried from one window to the next; else each program's own defaults, its voice detection if it has
-one. With a `.json` beside each recording whose "text" is what is said, or `--references` as in benchmarks.batch, the
-word error rate stands beside the speed.
+Each program lives in an environment of its own under --work (build/peers), which the first run makes with pip; one
+that cannot be installed or does not run is named with its last line, not hidden. FOLDER is a model that `--model`
+takes; it is written once in each format that the programs want. AUDIO are joined, and every program gets the samples,
+so that no time goes into reading files. Each runs in a process of its own, and they take turns, A B C A B C: `cold` is
+from the start of the process to the first transcript (imports and loading included), `seconds` the median of the
+rounds after it, `memory` the most that the process held. A program that takes longer than `--patience` is named with
+that. Settings are alike: English, temperature 0 without fallback, greedy or so many beams, no text carried from one
+window to the next; else each program's own defaults, its voice detection if it has one. With a `.json` beside each
+recording whose "text" is what is said, or `--references` as in benchmarks.batch, the word error rate stands beside the
+speed.
 
 `mlx-whisper, our BLAS` has MKL loaded before MLX as `whisperx` does it, which tells the gain of batching apart from the
 gain of the BLAS. The last line is JSON.
@@ -26,6 +27,7 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from threading import Timer
 from time import perf_counter
 from typing import Any, BinaryIO
 
@@ -184,8 +186,9 @@ def dims_of(checkpoint: Checkpoint) -> dict[str, int]:
 class Running:
     """A peer at work in its own process: it answers each line with one of JSON."""
 
-    def __init__(self, peer: Peer, python: Path, model: Path, audio: Path, beam_size: int) -> None:
+    def __init__(self, peer: Peer, python: Path, model: Path, audio: Path, beam_size: int, patience: float) -> None:
         self.peer = peer
+        self._patience = patience
         self.seconds: list[float] = []
         settings = json.dumps(peer.settings | {"model": str(model), "audio": str(audio), "beam_size": beam_size})
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as the process
@@ -213,16 +216,24 @@ class Running:
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # what it printed last says why
-        for line in self._process.stdout:
-            if line.startswith("{"):
-                answer: dict[str, Any] = json.loads(line)
-                return answer
+        limit = Timer(self._patience, self._process.kill)
+        limit.start()
+        try:
+            for line in self._process.stdout:
+                if line.startswith("{"):
+                    answer: dict[str, Any] = json.loads(line)
+                    return answer
+        finally:
+            in_time = limit.is_alive()
+            limit.cancel()
+        if not in_time:
+            raise RuntimeError(f"not done after {self._patience:.0f} s")
         self._errors.seek(0)
         lines = self._errors.read().strip().splitlines() or ["it ended without a word"]
         raise RuntimeError(lines[-1])
 
 
-def start(peer: Peer, model: Path, audio: Path, work: Path, beam_size: int) -> Running | str:
+def start(peer: Peer, model: Path, audio: Path, work: Path, beam_size: int, patience: float) -> Running | str:
     """The peer at work, or why it is not."""
     if beam_size > 1 and not peer.has_beams:
         return "has no beam search"
@@ -234,7 +245,7 @@ def start(peer: Peer, model: Path, audio: Path, work: Path, beam_size: int) -> R
             from whisperx.backends.ctranslate2_models import converted
 
             path = converted(model)
-        return Running(peer, python, path, audio, beam_size)
+        return Running(peer, python, path, audio, beam_size, patience)
     except subprocess.CalledProcessError as error:
         return f"cannot be installed: {(error.stderr or str(error)).strip().splitlines()[-1]}"
     except (RuntimeError, ImportError) as error:
@@ -257,6 +268,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, type=Path)
     parser.add_argument("--beam_size", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--patience", type=float, default=600, help="seconds after which a program is given up")
     parser.add_argument("--work", type=Path, default=Path("build/peers"))
     parser.add_argument("--only", nargs="+", metavar="NAME")
     parser.add_argument("--without", nargs="+", metavar="NAME", default=[])
@@ -278,7 +290,7 @@ def main() -> None:
     for peer in PEERS:
         if peer.name in args.without or (args.only and peer.name not in args.only):
             continue
-        started = start(peer, args.model, audio, args.work, args.beam_size)
+        started = start(peer, args.model, audio, args.work, args.beam_size, args.patience)
         if isinstance(started, str):
             print(f"{peer.name:30} {started}", flush=True)
         else:

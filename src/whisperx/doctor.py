@@ -61,14 +61,9 @@ def _mlx() -> Iterator[Finding]:
 
 
 def _blas() -> Iterator[Finding]:
-    if sys.platform != "linux":
-        return
-    from whisperx.models.blas import blas_in_use
+    from whisperx.models.blas import advice, blas_in_use
 
-    name = blas_in_use()
-    is_slow = "MKL" not in name and "OpenBLAS" not in name
-    remedy = "pip install 'whisperx-mlx[cpu]' (x86-64), or apt install libopenblas0; see docs/cpu.md"
-    yield Finding("blas", name, remedy if is_slow else None, is_fatal=False)
+    yield Finding("blas", blas_in_use(), advice(), is_fatal=False)
 
 
 def _ctranslate2() -> Iterator[Finding]:

@@ -21,7 +21,7 @@ from whisperx.audio import N_SAMPLES, log_mel_spectrogram, pad_or_trim
 from whisperx.backends.batch_size import available_memory, batch_size_for, physical_memory
 from whisperx.checkpoints import load_checkpoint
 from whisperx.errors import BackendError, OptionError
-from whisperx.models.blas import blas_in_use, set_blas_threads
+from whisperx.models.blas import advice, blas_in_use, set_blas_threads
 from whisperx.models.devices import find_device
 from whisperx.models.whisper.attempts import Attempts
 from whisperx.models.whisper.beam import BeamBatch
@@ -71,7 +71,8 @@ class MlxBackend:
         self._device = find_device(device, device_index)
         rounded_to = find_compute_type(compute_type, self._device, checkpoint.quantization)
         if self._device == mx.cpu:
-            logger.info("MLX computes on the CPU with %s", blas_in_use())
+            hint = advice()
+            logger.info("The model computes on the CPU with %s%s", blas_in_use(), f" ({hint})" if hint else "")
         # A stream for whichever thread holds the lock; MLX's own streams belong to one thread each.
         self._stream = mx.new_thread_unsafe_stream(self._device)
         with self._on_device():

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 # Rows of one matrix product of the decoder (see models.whisper.model). Up to 16 rows cost a CPU or a Mac little more
 # than one; a data-centre GPU does 64 in the time of one. With 16, OpenBLAS on processors without AVX-512 gives a row
-# other bits in other places of a tile; with 8 every BLAS of docs/cpu.md gives the same, and MKL does for any number.
+# other bits in other places of a tile; with 8 it gives the same, and MKL does for any number (docs/cpu.md).
 ROWS_PER_TILE_MKL = 16
 ROWS_PER_TILE_CPU = 8
 ROWS_PER_TILE_METAL = 16
