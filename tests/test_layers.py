@@ -44,6 +44,7 @@ ENGINES = {
     "backends.ctranslate2": {"ctranslate2"},
     "backends.ctranslate2_models": {"ctranslate2"},
     "diarize": {"pandas"},
+    "models.blas": {"threadpoolctl"},
 }  # each in its own file
 EXECUTE_WHAT_THEY_READ = {"pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
 
