@@ -2,11 +2,13 @@
 
 import json
 import logging
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -173,6 +175,80 @@ def test_silence_has_no_text(talker: Path, chunks: list[np.ndarray]) -> None:
     backend, _ = engines(talker)
     options = replace(GREEDY, no_speech_threshold=0.0, log_prob_threshold=0.0)
     assert [result.text for result in decoded(backend, chunks, options)] == [""] * len(chunks)
+
+
+# Memory
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("CUDA failed with error out of memory"), RuntimeError("failed to allocate memory"), MemoryError()],
+    ids=str,
+)
+def test_batch_that_does_not_fit_is_halved_and_says_so(
+    error: Exception,
+    talker: Path,
+    chunks: list[np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    backend, _ = engines(talker)
+    expected = decoded(backend, chunks, GREEDY)
+    engine = Limited(backend._model, error)
+    monkeypatch.setattr(backend, "_model", engine)
+    monkeypatch.setattr(backend, "_most_together", 99)
+    told: list[int] = []
+    results = backend.decode(chunks, GREEDY, batch_size=2, on_result=lambda index, _: told.append(index), meter=Meter())
+    assert [result.tokens for result in results] == [result.tokens for result in expected]
+    assert (engine.asked, told) == ([2, 1, 1, 1], [0, 1, 2])
+    assert "Not enough memory to decode 2 chunks at a time: going on with batch_size 1" in caplog.text
+    decoded(backend, chunks, GREEDY)
+    assert engine.asked[4:] == [1, 1, 1], "what fits is remembered"
+
+
+def test_one_chunk_that_does_not_fit_is_an_error(
+    talker: Path, chunks: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, _ = engines(talker)
+    monkeypatch.setattr(backend, "_model", Limited(backend._model, RuntimeError("out of memory"), most=0))
+    monkeypatch.setattr(backend, "_most_together", 99)
+    with pytest.raises(BackendError, match=r"Not enough memory on cpu.* to decode one chunk at a time"):
+        decoded(backend, chunks, GREEDY)
+
+
+class Limited:
+    """An engine that has no room for more than so many chunks."""
+
+    def __init__(self, engine: Any, error: Exception, most: int = 1) -> None:
+        self._engine, self._error, self._most = engine, error, most
+        self.asked: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def generate(self, features: Any, prompts: list[list[int]], **settings: Any) -> Any:
+        self.asked.append(len(prompts))
+        if len(prompts) > self._most:
+            raise self._error
+        return self._engine.generate(features, prompts, **settings)
+
+
+def test_memory_that_is_freed_is_kept_until_models_are_released(talker: Path) -> None:
+    code = f"""
+import numpy as np
+from pathlib import Path
+from whisperx.backends import load_backend, release_models
+def held(): return int(open("/proc/self/statm").read().split()[1]) * 4096
+load_backend("ctranslate2", Path({str(talker)!r}), device="cpu")
+for _ in range(2):
+    before = held(); block = np.ones(10_000_000); del block
+print(held() - before < 4e6)
+before = held(); release_models(); print(before - held() > 60e6)
+"""
+    if not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc":
+        pytest.skip("glibc alone is told to keep memory")
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["True", "True"]
 
 
 # Models

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from whisperx.backends.host_memory import give_back
 from whisperx.backends.model_files import fingerprint
 from whisperx.errors import BackendError, OptionError
 from whisperx.schema import Backend
@@ -117,3 +118,4 @@ def release_models() -> None:
     gc.collect()
     if "whisperx.backends.mlx" in sys.modules:
         sys.modules["whisperx.backends.mlx"].free_unused_memory()
+    give_back()

@@ -5,6 +5,7 @@ batch, where scores are as good as equal: nothing promises that a product's last
 """
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from whisperx.audio import N_SAMPLES, log_mel_spectrogram, pad_or_trim
-from whisperx.backends.batch_size import batch_size_for, physical_memory
+from whisperx.backends.batch_size import batch_size_for, fewer_chunks, physical_memory
 from whisperx.backends.ctranslate2_models import model_folder
+from whisperx.backends.host_memory import keep_freed_memory
 from whisperx.errors import BackendError, CheckpointError, OptionError
 from whisperx.models.whisper.attempts import Attempts, suppressed_tokens
 from whisperx.models.whisper.row import Row
@@ -58,7 +60,10 @@ class CTranslate2Backend:
         folder = model_folder(model)
         self.tokenizer: Tokenizer = folder.tokenizer
         self._n_text_ctx = folder.n_text_ctx
+        self._most_together = sys.maxsize  # chunks that memory is known to hold at a time
         self._bytes_of_weights = (folder.path / "model.bin").stat().st_size
+        if kind == "cpu":
+            keep_freed_memory()
         # Each model's random numbers begin with this, and go on from call to call: the same run gives the same text.
         ctranslate2.set_random_seed(_SEED)
         try:
@@ -113,19 +118,24 @@ class CTranslate2Backend:
         if not chunks:
             return []
         results: dict[int, DecodingResult] = {}
-        for chunk, result in self._decode(chunks, options, batch_size, meter):
-            results[chunk] = result
-            on_result(chunk, result)
+        n_together = 1 if options.condition_on_previous_text else min(batch_size, self._most_together)
+        while len(results) < len(chunks):
+            missing = [chunk for chunk in range(len(chunks)) if chunk not in results]
+            try:
+                for chunk, result in self._decode(missing, chunks, options, n_together, meter):
+                    results[chunk] = result
+                    on_result(chunk, result)
+            except (RuntimeError, MemoryError) as error:
+                n_together = self._most_together = fewer_chunks(n_together, error, self.device)
         return [results[i] for i in range(len(chunks))]
 
     def _decode(
-        self, chunks: Sequence[Audio], options: DecodingOptions, batch_size: int, meter: Meter
+        self, missing: Sequence[int], chunks: Sequence[Audio], options: DecodingOptions, n_together: int, meter: Meter
     ) -> Iterator[tuple[int, DecodingResult]]:
-        """The result of each chunk, with its index, as soon as it is there."""
-        n_together = 1 if options.condition_on_previous_text else batch_size
+        """The results of the chunks of these indices, with the index, each as soon as it is there."""
         text_before: list[int] = []
         attempts = Attempts(self.tokenizer, options, self._n_text_ctx, chunks)
-        for batch, mels in self._batches(chunks, n_together, meter):
+        for batch, mels in self._batches(missing, chunks, n_together, meter):
             if options.condition_on_previous_text:
                 attempts = Attempts(self.tokenizer, options, self._n_text_ctx, chunks, text_before)
             with meter.time("encode"):
@@ -141,10 +151,10 @@ class CTranslate2Backend:
                 yield chunk, result
 
     def _batches(
-        self, chunks: Sequence[Audio], size: int, meter: Meter
+        self, missing: Sequence[int], chunks: Sequence[Audio], size: int, meter: Meter
     ) -> Iterator[tuple[list[int], list[npt.NDArray[np.float32]]]]:
         """Indices of the chunks of each batch, and their spectrograms, made while the engine has the batch before."""
-        batches = [list(range(i, min(i + size, len(chunks)))) for i in range(0, len(chunks), size)]
+        batches = [list(missing[i : i + size]) for i in range(0, len(missing), size)]
 
         def mels(batch: list[int]) -> list[npt.NDArray[np.float32]]:
             return [self._mel(chunks[i]) for i in batch]
@@ -268,6 +278,12 @@ class CTranslate2Backend:
         return log_mel_spectrogram(pad_or_trim(audio), self._model.n_mels)
 
     def _encode(self, mels: Sequence[npt.NDArray[np.float32]]) -> Features:
+        """What the encoder makes of each spectrogram. On a CPU one after another: a batch is no faster and takes more
+        memory."""
+        batches = [mels] if self._model.device == "cuda" else [[mel] for mel in mels]
+        return np.concatenate([self._encode_together(batch) for batch in batches])
+
+    def _encode_together(self, mels: Sequence[npt.NDArray[np.float32]]) -> Features:
         encoded = self._run(self._model.encode, _on_device(np.stack(mels)), to_cpu=True)
         if encoded.dtype == ctranslate2.DataType.bfloat16:  # NumPy has none
             encoded = encoded.to(ctranslate2.DataType.float32)

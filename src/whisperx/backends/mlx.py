@@ -1,7 +1,6 @@
 """The MLX engine: Whisper on Metal, CUDA or a CPU, many chunks at a time, the same bytes whatever the batch size."""
 
 import logging
-import re
 import sys
 import threading
 from collections import deque
@@ -18,9 +17,9 @@ import mlx.core as mx
 import numpy as np
 
 from whisperx.audio import N_SAMPLES, log_mel_spectrogram, pad_or_trim
-from whisperx.backends.batch_size import available_memory, batch_size_for, physical_memory
+from whisperx.backends.batch_size import available_memory, batch_size_for, fewer_chunks, halved, physical_memory
 from whisperx.checkpoints import load_checkpoint
-from whisperx.errors import BackendError, OptionError
+from whisperx.errors import OptionError
 from whisperx.models.blas import advice, blas_in_use, set_blas_threads
 from whisperx.models.devices import find_device
 from whisperx.models.whisper.attempts import Attempts
@@ -34,12 +33,6 @@ from whisperx.models.whisper.row import Row
 from whisperx.models.whisper.timing import SAMPLES_PER_FRAME, timed_words, token_times
 from whisperx.schema import Audio, DecodingOptions, DecodingResult, Meter, Task, TimedWord
 from whisperx.tokenizer import read_tokenizer
-
-# How MLX says on Metal, CUDA and CPUs that an array does not fit, or a command's temporaries do not.
-_OUT_OF_MEMORY = re.compile(
-    "unable to allocate|attempting to allocate|resource limit|insufficient memory|out of memory|bad_alloc",
-    re.IGNORECASE,
-)
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +134,7 @@ class MlxBackend:
                         results[chunk] = result
                         on_result(chunk, result)
                 except (RuntimeError, MemoryError) as error:
-                    n_slots = self._fewer_slots(n_slots, error)
+                    n_slots = self._max_slots = fewer_chunks(n_slots, error, self.device)
                 self._encoded = None
                 if len(results) < len(chunks):
                     mx.clear_cache()  # after `except`, for the error holds the arrays of the batch
@@ -254,31 +247,8 @@ class MlxBackend:
         """As many of `n_slots` as memory has room for. A GPU says when it has none; on a CPU the process is killed."""
         if self._device == mx.cpu:
             while n_slots > 1 and n_slots * self._bytes_per_chunk(options.beam_size) > available_memory():
-                n_slots = self._halved(n_slots)
+                n_slots = self._max_slots = halved(n_slots)
         return n_slots
-
-    def _fewer_slots(self, n_slots: int, error: Exception) -> int:
-        """How many chunks to decode at a time after running out of memory with `n_slots`; what is done stays done.
-
-        Raises `error` again where it says something else, BackendError where there is nothing left to halve.
-        """
-        if not (isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error))):
-            raise error
-        if n_slots == 1:
-            raise BackendError(
-                f"Not enough memory on {self.device} to decode one chunk at a time ({error}). Use a smaller model, or "
-                "on a GPU compute_type int8."
-            ) from error
-        return self._halved(n_slots)
-
-    def _halved(self, n_slots: int) -> int:
-        self._max_slots = n_slots // 2
-        logger.warning(
-            "Not enough memory to decode %d chunks at a time: going on with batch_size %d. The results are the same.",
-            n_slots,
-            self._max_slots,
-        )
-        return self._max_slots
 
     def _decode_rows(
         self,
