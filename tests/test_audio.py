@@ -247,6 +247,21 @@ def test_any_sample_rate_can_be_asked_for(tmp_path, sr):
     assert np.corrcoef(heard, tune(sr)[: len(heard)])[0, 1] > 0.999
 
 
+@pytest.mark.parametrize("sr", [8000, 16000, 22050, 44100, 48000])
+def test_sound_in_memory_is_resampled_to_16_khz(sr):
+    tone = np.sin(2 * np.pi * 440 * np.arange(sr) / sr).astype(np.float32)
+    found = audio.resampled(tone, sr)
+    assert (found.dtype, len(found)) == (np.float32, 16000)
+    expected = np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
+    np.testing.assert_allclose(found[100:-100], expected[100:-100], atol=2e-3)
+
+
+def test_sound_in_memory_of_impossible_rates_is_refused():
+    with pytest.raises(OptionError, match="between 1000 and 768000 Hz, not at 0"):
+        audio.resampled(np.zeros(5, np.float32), 0)
+    assert audio.resampled(np.zeros(0, np.float32), 8000).size == 0
+
+
 @pytest.mark.parametrize("sr", [0, -16_000, 999, 10**6, None, 16_000.5])
 def test_impossible_sample_rates_are_refused(tmp_path, sr):
     with pytest.raises(OptionError, match="between 1000 and 768000"):

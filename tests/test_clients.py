@@ -266,6 +266,17 @@ def test_nemo_curator_finds_speech_with_pyannote(audio):
     assert all(speech["segments"][0][0] == speech["start"] for speech in merged)
 
 
+def test_nemo_curator_may_have_sound_of_another_rate(audio):
+    from whisperx.vads.pyannote import Pyannote, load_vad_model
+
+    def speech(sound: np.ndarray, sample_rate: int) -> list[float]:
+        scores = load_vad_model("cpu")({"waveform": sound[None], "sample_rate": sample_rate})
+        merged = Pyannote.merge_chunks(scores, 5, onset=0.5)
+        return [time for chunk in merged for time in (chunk["start"], chunk["end"])]
+
+    assert speech(np.repeat(audio, 3), 48000) == pytest.approx(speech(audio, 16000), abs=0.1)
+
+
 # absadiki/subsai
 
 

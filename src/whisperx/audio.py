@@ -98,6 +98,22 @@ def load_audio(file: str | os.PathLike[str], sr: int = SAMPLE_RATE) -> Audio:
     return np.frombuffer(samples, dtype=np.float32)
 
 
+def resampled(samples: Audio, sr: int) -> Audio:
+    """Sound of `sr` samples a second, float32 `(n_samples,)`, at 16 kHz.
+
+    Raises OptionError for an `sr` outside 1000 to 768000.
+    """
+    if sr not in _RATES:
+        raise OptionError(f"A sample rate lies between {_RATES[0]} and {_RATES[-1]} Hz, not at {sr!r}.")
+    if sr == SAMPLE_RATE or not samples.size:
+        return samples
+    frame = AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+    frame.sample_rate = sr
+    resampler = AudioResampler("fltp", "mono", SAMPLE_RATE)
+    blocks = [*resampler.resample(frame), *resampler.resample(None)]
+    return np.concatenate([block.to_ndarray()[0] for block in blocks])
+
+
 def _read_head(name: str) -> bytes:
     """The first kilobyte of a file, empty for a pipe, which can be read but once."""
     try:

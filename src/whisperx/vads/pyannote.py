@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from whisperx.audio import SAMPLE_RATE, as_samples
+from whisperx.audio import SAMPLE_RATE, as_samples, resampled
 from whisperx.errors import ModelNotFoundError, OptionError
 from whisperx.models.segmentation import FIRST_FRAME_MIDDLE, FRAME_STEP, overlap_add, packaged_segmentation
 from whisperx.schema import Audio, Span
@@ -97,16 +97,17 @@ class Binarize:
 
 
 class VoiceActivitySegmentation:
-    """The network alone: `{"waveform": samples or a tensor (1, n), "sample_rate": 16000}` -> `SpeechScores`."""
+    """The network alone: `{"waveform": samples or a tensor (1, n), "sample_rate": any}` -> `SpeechScores`.
+
+    Raises OptionError for a rate outside 1000 to 768000.
+    """
 
     def to(self, device: object) -> "VoiceActivitySegmentation":
         """There because WhisperX's is moved to a device: this one computes on the CPU."""
         return self
 
     def __call__(self, audio: Mapping[str, Any]) -> SpeechScores:
-        if audio["sample_rate"] != SAMPLE_RATE:
-            raise OptionError(f"Only {SAMPLE_RATE}Hz sample rate is allowed, not {audio['sample_rate']}.")
-        samples = as_samples(audio["waveform"])
+        samples = resampled(as_samples(audio["waveform"]), int(audio["sample_rate"]))
         return SpeechScores(speech_scores(samples, Pyannote.step_seconds), len(samples))
 
 
