@@ -100,6 +100,27 @@ def test_language_is_the_one_that_mlx_hears(talker: Path, chunks: list[np.ndarra
         assert probability == pytest.approx(expected[1], abs=1e-4)
 
 
+def test_sound_whose_language_was_heard_is_not_encoded_again(
+    talker: Path, chunks: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, _ = engines(talker)
+    chunks = [chunk.copy() for chunk in chunks]  # that no other test has shown to the engine
+    expected = decoded(backend, chunks, GREEDY)
+    encode, n_encoded = backend._encode, []
+
+    def counted(mels: list[np.ndarray]) -> np.ndarray:
+        n_encoded.append(len(mels))
+        return encode(mels)
+
+    monkeypatch.setattr(backend, "_encode", counted)
+    backend.detect_language(chunks[1])
+    backend.detect_language(chunks[2])
+    assert decoded(backend, chunks, GREEDY) == expected
+    assert n_encoded == [1, 1, 1]
+    assert decoded(backend, [chunk.copy() for chunk in chunks], GREEDY) == expected
+    assert n_encoded[3:] == [3]
+
+
 def test_demo_says_the_same_with_both(demo_model: Path, demo_audio: Path) -> None:
     audio = load_audio(demo_audio)[: 12 * 16000]
     ours, theirs = (decoded(backend, [audio], replace(GREEDY, max_new_tokens=None)) for backend in engines(demo_model))

@@ -6,6 +6,8 @@ batch, where scores are as good as equal: nothing promises that a product's last
 
 import logging
 import sys
+import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -36,6 +38,7 @@ COMPUTE_TYPES = (
 Features = npt.NDArray[Any]  # (n_chunks, n_frames, n_states): what the encoder makes of the sound
 
 _SEED = 1
+_MOST_HEARD = 5  # chunks that vote for a language
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +64,8 @@ class CTranslate2Backend:
         self.tokenizer: Tokenizer = folder.tokenizer
         self._n_text_ctx = folder.n_text_ctx
         self._most_together = sys.maxsize  # chunks that memory is known to hold at a time
+        # What the encoder made of the chunks whose language was heard last, for when they are decoded.
+        self._heard: deque[tuple[weakref.ref[Audio], npt.NDArray[Any]]] = deque(maxlen=_MOST_HEARD)
         self._bytes_of_weights = (folder.path / "model.bin").stat().st_size
         if kind == "cpu":
             keep_freed_memory()
@@ -98,7 +103,9 @@ class CTranslate2Backend:
     def detect_language(self, audio: Audio) -> tuple[str, float]:
         if not self.is_multilingual:
             return "en", 1.0
-        return self._hear_languages(self._encode([self._mel(audio)]))[0]
+        features = self._encode([self._mel(audio)])
+        self._heard.append((weakref.ref(audio), features[0]))
+        return self._hear_languages(features)[0]
 
     def decode(
         self,
@@ -139,7 +146,7 @@ class CTranslate2Backend:
             if options.condition_on_previous_text:
                 attempts = Attempts(self.tokenizer, options, self._n_text_ctx, chunks, text_before)
             with meter.time("encode"):
-                features = self._encode(mels)
+                features = self._encode_once([chunks[i] for i in batch], mels)
             for chunk, result in self._decode_batch(batch, features, attempts, options, meter):
                 # What took a high temperature may be wrong, and would lead the next chunk astray.
                 is_wild = result.temperature > options.prompt_reset_on_temperature
@@ -276,6 +283,13 @@ class CTranslate2Backend:
         if len(audio) > N_SAMPLES:
             raise OptionError(f"a chunk holds at most 30 s ({N_SAMPLES} samples), not {len(audio)}")
         return log_mel_spectrogram(pad_or_trim(audio), self._model.n_mels)
+
+    def _encode_once(self, audio: Sequence[Audio], mels: Sequence[npt.NDArray[np.float32]]) -> Features:
+        """What the encoder makes of each piece of sound; not again where its language was heard just now."""
+        heard = [next((kept for ref, kept in list(self._heard) if ref() is sound), None) for sound in audio]
+        new = [mel for mel, kept in zip(mels, heard, strict=True) if kept is None]
+        encoded = iter(self._encode(new) if new else ())
+        return np.stack([next(encoded) if kept is None else kept for kept in heard])
 
     def _encode(self, mels: Sequence[npt.NDArray[np.float32]]) -> Features:
         """What the encoder makes of each spectrogram. On a CPU one after another: a batch is no faster and takes more
