@@ -70,6 +70,17 @@ def test_a_name_is_shown_on_one_line(path: str, text: str) -> None:
     assert shown(path) == text
 
 
+def test_a_recording_without_text_is_named_among_many(command: Command, folder: Path) -> None:
+    for name, seconds in (("a.wav", 2), ("silent.wav", 0.5), ("z.wav", 1)):  # less than a second has no text
+        write_recording(folder / name, seconds)
+    status, _, err = command(".", "--verbose", "False", "-f", "txt")
+    assert status == 0
+    assert [line.partition(" - WARNING - ")[2] for line in err.splitlines()] == [
+        "silent.wav: no text was found in it"
+    ]
+    assert (folder / "silent.txt").read_text() == ""
+
+
 def test_a_folder_is_done_file_by_file_and_a_file_once(command: Command, folder: Path) -> None:
     (folder / "in").mkdir()
     for seconds in (1, 2):

@@ -206,6 +206,8 @@ def _transcribe(
                 meter=recording.meter,
             )
         recording.language = result["language"]
+        if not result["segments"]:
+            logger.warning("%s: no text was found in it", shown(job.path))
         with recording.meter.time("write"):
             recording.files = [file for write in job.writers for file in write(result, job.name, subtitle_options)]
         if problems:  # the transcript is there, but not all that was asked for
