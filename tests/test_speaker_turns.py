@@ -237,14 +237,14 @@ def test_last_turn_ends_with_the_recording_at_the_latest(n_samples: int):
     assert n_samples / SAMPLE_RATE - FRAME_STEP / SAMPLE_RATE < turn.end <= n_samples / SAMPLE_RATE
 
 
-@pytest.mark.parametrize("likeness", [1.0, -1.0])
-def test_voice_without_a_vector_is_nobodys_and_takes_nobodys_place(likeness: float):
-    # Two speakers there are, one voice is like neither, and the one without a vector may not be matched before it.
+@pytest.mark.parametrize(
+    ("vectors", "expected"), [([[1], [np.nan]], (0.0, 2.5, "SPEAKER_00")), ([[np.nan], [1]], (2.5, 5.0, "SPEAKER_00"))]
+)
+def test_voice_without_a_vector_is_nobodys(vectors: list[list[float]], expected: tuple[float, float, str]):
     n_frames = Geometry(5 * SAMPLE_RATE, SAMPLE_RATE).n_frames
     scores = np.zeros((n_frames, 2), np.float32)
     scores[: n_frames // 2, 0] = scores[n_frames // 2 :, 1] = 1
-    turns = one_window(scores, np.array([[likeness, 0], [np.nan, np.nan]]))
-    assert rounded(turns) == [(0.0, 2.5, "SPEAKER_00")]
+    assert rounded(one_window(scores, np.array(vectors))) == [expected]
 
 
 def test_memory_does_not_grow_with_the_length(monkeypatch: pytest.MonkeyPatch):
