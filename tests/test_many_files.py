@@ -75,9 +75,7 @@ def test_a_recording_without_text_is_named_among_many(command: Command, folder: 
         write_recording(folder / name, seconds)
     status, _, err = command(".", "--verbose", "False", "-f", "txt")
     assert status == 0
-    assert [line.partition(" - WARNING - ")[2] for line in err.splitlines()] == [
-        "silent.wav: no text was found in it"
-    ]
+    assert [line.partition(" - WARNING - ")[2] for line in err.splitlines()] == ["silent.wav: no text was found in it"]
     assert (folder / "silent.txt").read_text() == ""
 
 
