@@ -145,9 +145,6 @@ class MlxBackend:
         chunks: Sequence[Audio],
         texts: Sequence[str | Sequence[int]],
         language: str,
-        *,
-        task: Task = "transcribe",
-        meter: Meter | None = None,
     ) -> list[tuple[TimedWord, ...]]:
         """When the words of a known text are said in each chunk of at most 30 s; joined they are the text.
 
@@ -156,14 +153,12 @@ class MlxBackend:
 
         Raises OptionError for a text with more tokens than the model reads at once (about 440).
         """
-        meter = meter or Meter()
         timed = []
         with self._on_device():
             for audio, text in zip(chunks, texts, strict=True):
                 tokens = self.tokenizer.encode(text) if isinstance(text, str) else text
-                cross = self._encode(audio, meter)
-                with meter.time("word times"):
-                    timed.append(self._time_words(cross, [tokens], len(audio), language, task))
+                cross = self._encode(audio, Meter())
+                timed.append(self._time_words(cross, [tokens], len(audio), language, "transcribe"))
             self._encoded = None
         return timed
 
