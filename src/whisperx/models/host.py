@@ -1,8 +1,8 @@
 """Matrix products, exp and erf on a CPU's cores, in NumPy arrays, for what MLX computes one element at a time there.
 
-With MKL (see `blas`) its kernels do the work, several pieces at once on a core each; else NumPy, piece after piece. A
-piece is computed by one core in one order, so results depend neither on the number of threads nor on where in memory
-an array lies.
+With MKL (see `blas`) its kernels do the work, several pieces at once on a core each. A piece is computed by one core in
+one order, so results depend neither on the number of threads nor on where in memory an array lies. Without it NumPy
+computes piece after piece, each on as many threads as its own BLAS likes, whose number may change the last bits.
 """
 
 import ctypes
