@@ -143,7 +143,7 @@ def attention(q: Array, k: Array, v: Array) -> Array:
         return masked_attention(q, k, v, None)
     if q.shape[2] > _FEW_QUERIES:
         return _long_attention_on_host(q, k, v)
-    return _attention_on_host(q, k, v, [k.shape[2]] * len(q), None)
+    return past_attention(q, k, v, [k.shape[2]] * len(q), None)
 
 
 def causal_attention(q: Array, k: Array, v: Array) -> Array:
@@ -151,17 +151,7 @@ def causal_attention(q: Array, k: Array, v: Array) -> Array:
     if not is_on_host(q):
         return masked_attention(q, k, v, "causal")
     length = q.shape[2]
-    return _attention_on_host(q, k, v, [length], np.tri(length, dtype=np.bool_)[None])
-
-
-def past_attention(
-    q: Floats, k: Floats, v: Floats, lengths: Sequence[int], seen: npt.NDArray[np.bool_] | None
-) -> Floats:
-    """`attention` on the host of q (n, nh, T, hs), row i to its first `lengths[i]` keys, those of them that it sees.
-
-    seen : (n, T, S), None: all
-    """
-    return _attention_on_host(q, k, v, lengths, seen)
+    return past_attention(q, k, v, [length], np.tri(length, dtype=np.bool_)[None])
 
 
 def masked_attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None) -> mx.array:
@@ -242,10 +232,15 @@ def _long_attention_on_host(q: Floats, k: Floats, v: Floats) -> Floats:
     return out
 
 
-def _attention_on_host(
+def past_attention(
     q: Floats, k: Floats, v: Floats, lengths: Sequence[int], seen: npt.NDArray[np.bool_] | None
 ) -> Floats:
-    """Few queries each. The products of a row are its own; half of its heads at a time where there is much to read."""
+    """`attention` of few queries q (n, nh, T, hs): row i to its first `lengths[i]` keys, those of them that it sees.
+
+    The products of a row are its own; half of its heads at a time where there is much to read.
+
+    seen : (n, T, S), None: all
+    """
     host, out, n_head = host_math(), _merged_like(q), q.shape[1]
     scale = np.float32(q.shape[-1] ** -0.5)
 
