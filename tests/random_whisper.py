@@ -88,8 +88,8 @@ def random_speech(seconds: float, seed: int) -> np.ndarray:
 class EncodesOnce(MlxBackend):
     """Keeps what it encoded: a chunk is encoded by itself whatever the batch, and that takes most of the time here."""
 
-    def _encode(self, audio, meter):
+    def _encode(self, audio, meter, features=None):
         self.kept = getattr(self, "kept", {})
         if id(audio) not in self.kept:
-            self.kept[id(audio)] = audio, super()._encode(audio, meter)
+            self.kept[id(audio)] = audio, super()._encode(audio, meter, features)
         return self.kept[id(audio)][1]

@@ -96,6 +96,19 @@ def test_results_are_identical_in_every_mode(backend, chunks, mode):
     assert decode(backend, chunks[5::-1], 4, MODES[mode]) == alone[::-1]
 
 
+def test_a_chunk_is_encoded_once_whatever_comes_of_its_attempts(talker, chunks, monkeypatch):
+    backend, encoded = MlxBackend(talker), []
+    encode = backend._model.encode
+    monkeypatch.setattr(backend._model, "encode", lambda mel: encoded.append(mel) or encode(mel))
+    monkeypatch.setattr("whisperx.backends.mlx._MOST_KEPT", 2)
+    options = replace(MODES["fallback"], max_new_tokens=2, log_prob_threshold=0.0, no_speech_threshold=None)
+    results = decode(backend, chunks[:2], 2, options)
+    assert [result.temperature for result in results] == [1.0, 1.0]
+    assert len(encoded) == 2
+    decode(backend, chunks[:3], 3, options)
+    assert len(encoded) == 2 + 2 + 3  # but for those that would take too much memory to keep
+
+
 def test_a_chunk_that_falls_back_leaves_the_good_ones_as_they_are(backend, chunks, one_by_one):
     threshold = float(np.median([result.avg_logprob for result in one_by_one]))
     options = replace(

@@ -58,7 +58,7 @@ backend.use_threads(int(sys.argv[2]))
 chunk = random_speech(20, 1)
 (result,) = decode(backend, [chunk], 1)
 with backend._on_device():
-    heard = backend._encode(chunk, Meter())
+    heard = backend._encode(chunk, Meter()).cross
 print(result.tokens, result.avg_logprob, zlib.crc32(b"".join(np.asarray(x).tobytes() for pair in heard for x in pair)))
 """
 

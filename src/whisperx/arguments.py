@@ -122,7 +122,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--without_timestamps", type=_boolean, default=True, metavar="BOOL", help=help_)
     help_ = "seconds into a chunk by which its first segment begins, if there are timestamps"
     add("--max_initial_timestamp", type=_up_to_30, default=0.0, metavar="S", help=help_)
-    add("--max_new_tokens", type=_optional(_positive), default=None, metavar="N", help="in a chunk; None: all that fit")
+    add("--max_new_tokens", type=_optional(_positive), default=None, metavar="N", help="in a chunk; None: all it takes")
     add("--repetition_penalty", type=_above_0, default=1.0, metavar="X", help="above 1, tokens come again less likely")
     help_ = "above 0, so many tokens in a row never stand twice in a chunk"
     add("--no_repeat_ngram_size", type=_count, default=0, metavar="N", help=help_)

@@ -171,7 +171,7 @@ class DecodingOptions:
     suppress_numerals: bool = False  # neither are tokens with a digit or one of % $ £: numbers come out as words
     repetition_penalty: float = 1.0  # above 1, tokens that were there already become less likely
     no_repeat_ngram_size: int = 0  # above 0, so many tokens in a row never stand twice in a chunk
-    max_new_tokens: int | None = None  # per chunk; None: as many as the text context holds
+    max_new_tokens: int | None = None  # per chunk; None: all it takes, see models.whisper.attempts
 
     # How a token is chosen, and when a transcript is good enough.
     beam_size: int = 5  # transcripts followed side by side at temperature 0; 1: the likeliest token each time

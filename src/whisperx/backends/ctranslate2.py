@@ -324,11 +324,11 @@ def _on_device(array: npt.NDArray[Any]) -> ctranslate2.StorageView:
 
 
 def _alike(waiting: Sequence[Sequence[Row]]) -> list[list[Sequence[Row]]]:
-    """Attempts in groups that the engine takes at once: of one temperature, with prompts of one shape."""
-    groups: dict[tuple[float, int, int], list[Sequence[Row]]] = {}
+    """Attempts in groups that the engine takes at once: of one temperature and length, with prompts of one shape."""
+    groups: dict[tuple[float, int, int, int], list[Sequence[Row]]] = {}
     for rows in waiting:
         row = rows[0]
-        groups.setdefault((row.temperature, len(row.prompt), row.start), []).append(rows)
+        groups.setdefault((row.temperature, row.max_new_tokens, len(row.prompt), row.start), []).append(rows)
     return list(groups.values())
 
 

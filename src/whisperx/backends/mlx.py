@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import whisperx.models  # noqa: F401 before MLX, which takes the BLAS that is loaded by then
 
@@ -22,6 +22,7 @@ from whisperx.checkpoints import load_checkpoint
 from whisperx.errors import OptionError
 from whisperx.models.blas import advice, blas_in_use, set_blas_threads
 from whisperx.models.devices import find_device
+from whisperx.models.ops import Array
 from whisperx.models.whisper.attempts import Attempts
 from whisperx.models.whisper.beam import BeamBatch
 from whisperx.models.whisper.compute_types import find_compute_type
@@ -34,7 +35,17 @@ from whisperx.models.whisper.timing import SAMPLES_PER_FRAME, timed_words, token
 from whisperx.schema import Audio, DecodingOptions, DecodingResult, Meter, Task, TimedWord
 from whisperx.tokenizer import read_tokenizer
 
+_MOST_KEPT = 32  # chunks whose features wait for another attempt: a few MB each
+
 logger = logging.getLogger(__name__)
+
+
+class _Encoded(NamedTuple):
+    """What the encoder has made of a chunk."""
+
+    audio: Audio
+    features: Array  # (1, n_audio_ctx, n_audio_state)
+    cross: list[KeyValue]  # what the decoder makes of them: many times as large
 
 
 class MlxBackend:
@@ -58,9 +69,7 @@ class MlxBackend:
         self._alignment_heads = checkpoint.alignment_heads
         self._lock = threading.Lock()
         self._max_slots = sys.maxsize  # chunks decoded at a time that memory is known to hold
-        self._encoded: tuple[Audio, list[KeyValue]] | None = (
-            None  # the newest, wanted again by decode or another sample
-        )
+        self._encoded: _Encoded | None = None  # the newest, wanted again by decode or another sample
         self._device = find_device(device, device_index)
         rounded_to = find_compute_type(compute_type, self._device, checkpoint.quantization)
         if self._device == mx.cpu:
@@ -108,7 +117,7 @@ class MlxBackend:
         if not self.is_multilingual:
             return "en", 1.0
         with self._on_device():
-            return self._hear_language(self._encode(audio, Meter()))
+            return self._hear_language(self._encode(audio, Meter()).cross)
 
     def decode(
         self,
@@ -157,7 +166,7 @@ class MlxBackend:
         with self._on_device():
             for audio, text in zip(chunks, texts, strict=True):
                 tokens = self.tokenizer.encode(text) if isinstance(text, str) else text
-                cross = self._encode(audio, Meter())
+                cross = self._encode(audio, Meter()).cross
                 timed.append(self._time_words(cross, [tokens], len(audio), language, "transcribe"))
             self._encoded = None
         return timed
@@ -188,17 +197,21 @@ class MlxBackend:
     ) -> Iterator[tuple[int, DecodingResult]]:
         attempts = Attempts(self.tokenizer, options, self.dims.n_text_ctx, chunks, text_before)
         waiting = deque(row for chunk in missing for row in attempts.rows(chunk))
+        kept: dict[int, Array] = {}  # features of chunks that may be attempted again
 
         def encode(row: Row) -> list[KeyValue]:
-            cross = self._encode(chunks[row.chunk], meter)
+            encoded = self._encode(chunks[row.chunk], meter, kept.get(row.chunk))
+            if len(options.temperatures) > 1 and len(kept) < _MOST_KEPT:
+                kept[row.chunk] = encoded.features
             if not row.prompt:
-                attempts.address(row, self._hear_language(cross)[0])
-            return cross
+                attempts.address(row, self._hear_language(encoded.cross)[0])
+            return encoded.cross
 
         for row in self._decode_rows(waiting, encode, options, n_slots, meter):
             meter.count("tokens", len(row.tokens))
             result = attempts.judge(row)
             if isinstance(result, DecodingResult):
+                kept.pop(row.chunk, None)
                 if options.word_timestamps:
                     result = self._with_words(result, row, len(chunks[row.chunk]), options.task, meter)
                 yield row.chunk, result
@@ -274,19 +287,24 @@ class MlxBackend:
         best = int(scores.argmax())
         return codes[best], float(np.exp(logprobs_on_host(scores, np.array([best])))[0])
 
-    def _encode(self, audio: Audio, meter: Meter) -> list[KeyValue]:
-        """Keys and values of one chunk, always alone and always 30 s long, so that its neighbours cannot matter."""
-        if self._encoded is not None and self._encoded[0] is audio:
-            return self._encoded[1]
+    def _encode(self, audio: Audio, meter: Meter, features: Array | None = None) -> _Encoded:
+        """One chunk, always alone and always 30 s long, so that its neighbours cannot matter.
+
+        features : of this chunk, if they are known
+        """
+        if self._encoded is not None and self._encoded.audio is audio:
+            return self._encoded
         self._encoded = None
         if len(audio) > N_SAMPLES:
             raise OptionError(f"a chunk holds at most 30 s ({N_SAMPLES} samples), not {len(audio)}")
-        with meter.time("mel"):
-            mel = log_mel_spectrogram(pad_or_trim(audio), self.dims.n_mels)
+        if features is None:
+            with meter.time("mel"):
+                mel = log_mel_spectrogram(pad_or_trim(audio), self.dims.n_mels)
+            with meter.time("encode"):
+                features = self._model.encode(mel)
         with meter.time("encode"):
-            cross = self._model.encode(mel)
-        self._encoded = (audio, cross)
-        return cross
+            self._encoded = _Encoded(audio, features, self._model.hear(features))
+        return self._encoded
 
 
 def has_gpu() -> bool:

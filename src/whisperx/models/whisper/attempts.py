@@ -1,6 +1,10 @@
 """Which rows to decode for each chunk, and what to do with those that are done. No arrays but the sound itself.
 
 A chunk whose transcript will not do waits at the end of the line for its next temperature; the others go on.
+
+A transcript gets half of the text context, as Whisper was trained and as openai/whisper, faster-whisper and WhisperX
+cut it. One that fills it and will do all the same, as there are in scripts with many tokens for a word, is decoded once
+more with all the room there is, so that none of it is lost; one that says the same again and again is not.
 """
 
 import zlib
@@ -39,8 +43,11 @@ class Attempts:
         self._finished: dict[int, list[Row]] = {}
         self._given_prompt = () if self._listens else self._prompt(options.language)
 
-    def rows(self, chunk: int, attempt: int = 0) -> list[Row]:
-        """The rows of one attempt at a chunk. Their prompt is empty while the chunk's language is to be heard."""
+    def rows(self, chunk: int, attempt: int = 0, *, is_long: bool = False) -> list[Row]:
+        """The rows of one attempt at a chunk. Their prompt is empty while the chunk's language is to be heard.
+
+        is_long : with all the room there is
+        """
         temperature = self._options.temperatures[attempt]
         prompt = self._prompt(self._languages[chunk]) if chunk in self._languages else self._given_prompt
         return [
@@ -49,7 +56,7 @@ class Attempts:
                 prompt,
                 self._tokenizer.sot,
                 self._tokenizer.eot,
-                self._max_new_tokens(prompt),
+                self._max_new_tokens(prompt, is_long=is_long),
                 temperature,
                 attempt,
                 self._key(chunk, attempt, sample) if temperature else 0,
@@ -74,8 +81,11 @@ class Attempts:
         # Of equal ones always the same, whichever was done first.
         best = max(sorted(finished, key=lambda row: row.key), key=lambda row: row.avg_logprob)
         result = self._result(best)
-        if row.attempt + 1 < len(self._options.temperatures) and needs_fallback(self._options, result):
-            return self.rows(row.chunk, row.attempt + 1)
+        if needs_fallback(self._options, result):
+            is_last = row.attempt + 1 == len(self._options.temperatures)
+            return result if is_last else self.rows(row.chunk, row.attempt + 1)
+        if len(result.tokens) == best.max_new_tokens < self._room(best.prompt):
+            return self.rows(row.chunk, row.attempt, is_long=True)
         return result
 
     @property
@@ -86,7 +96,11 @@ class Attempts:
     def _prompt(self, language: str | None) -> tuple[int, ...]:
         return whole_prompt(self._tokenizer, self._options, language, self._n_text_ctx, self._text_before)
 
-    def _max_new_tokens(self, prompt: tuple[int, ...]) -> int:
+    def _max_new_tokens(self, prompt: tuple[int, ...], *, is_long: bool = False) -> int:
+        room = self._room(prompt)
+        return room if is_long or self._options.max_new_tokens else min(self._n_text_ctx // 2, room)
+
+    def _room(self, prompt: tuple[int, ...]) -> int:
         room = self._n_text_ctx - len(prompt)
         return min(self._options.max_new_tokens or room, room)
 

@@ -339,11 +339,14 @@ class Whisper(nn.Module):
     def is_on_host(self) -> bool:
         return ops.is_on_host(self.decoder.positional_embedding)
 
-    def encode(self, mel: npt.NDArray[np.float32]) -> list[KeyValue]:
-        """`TextDecoder.cross_key_value` of a mel spectrogram (n_mels, 2 * n_audio_ctx), computed."""
+    def encode(self, mel: npt.NDArray[np.float32]) -> Array:
+        """Features (1, n_audio_ctx, n_audio_state) of a mel spectrogram (n_mels, 2 * n_audio_ctx)."""
         spectrogram = np.ascontiguousarray(mel.T)
-        features = self.encoder(spectrogram if self.is_on_host else mx.array(spectrogram, dtype=self.dtype))
+        return self.encoder(spectrogram if self.is_on_host else mx.array(spectrogram, dtype=self.dtype))
+
+    def hear(self, features: Array) -> list[KeyValue]:
+        """`TextDecoder.cross_key_value` of features, computed."""
         cross = self.decoder.cross_key_value(features)
         if not self.is_on_host:
-            mx.eval(cross)
+            mx.eval(features, cross)
         return cross
