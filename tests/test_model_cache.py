@@ -117,7 +117,14 @@ def test_the_two_asked_for_last_are_kept(fake, folder):
     assert fake.loads == 3
 
 
-def test_threads_are_those_of_the_newest_request(fake, folder):
+def test_there_are_no_more_threads_than_cores(fake, folder, monkeypatch):
+    monkeypatch.setattr("whisperx.backends._n_cores", lambda: 2)
+    assert load_backend("mlx", folder, threads=4).threads == [2]  # 4 is what WhisperX's load_model asks for
+    assert load_backend("mlx", folder, threads=0).threads == [2, 0]
+
+
+def test_threads_are_those_of_the_newest_request(fake, folder, monkeypatch):
+    monkeypatch.setattr("whisperx.backends._n_cores", lambda: 4)
     for n in (4, 1, 4):
         backend = load_backend("mlx", folder, threads=n)
     assert backend.threads == [4, 1, 4]

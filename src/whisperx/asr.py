@@ -449,7 +449,7 @@ def load_model(
     model : an engine that is loaded already
     download_root, local_files_only : where models are kept; whether never to download
     use_auth_token, token, hf_token : of the Hub, under any of its names
-    threads : of the BLAS on a CPU; 0: as many as it chooses
+    threads : on a CPU, no more than it has cores; 0: as many as the engine chooses
     backend : "mlx", "ctranslate2", or "auto": MLX where that has a GPU, else CTranslate2 if it is installed
 
     Raises ModelNotFoundError, CheckpointError, BackendError, and OptionError (a ValueError) for an option out of its

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import sys
 import threading
 from importlib.util import find_spec
@@ -39,7 +40,8 @@ def load_backend(
     name : "mlx", "ctranslate2", or "auto": see `choose_backend`
     model : folder or weights file
     device, device_index, compute_type : as `whisperx.load_model` takes them
-    threads : on a CPU; 0: as many as the engine chooses. With MLX they are its BLAS's, for all models from now on.
+    threads : on a CPU, no more than it has cores; 0: as many as the engine chooses. With MLX they are its BLAS's, for
+        all models from now on.
 
     The `MAX_LOADED` models asked for last are kept until `release_models`. Raises CheckpointError, OptionError, and
     BackendError for an engine that is not installed.
@@ -48,6 +50,7 @@ def load_backend(
         raise OptionError(f"Invalid backend: {name}; expected one of {', '.join(BACKENDS)}.")
     if name == "auto":
         name = choose_backend(device=device, compute_type=compute_type)
+    threads = min(threads, _n_cores())  # more would wait for each other
     load = _load_mlx if name == "mlx" else _load_ctranslate2
     key = (name, *fingerprint(model), device, device_index, compute_type, threads if name == "ctranslate2" else None)
     with _lock:  # held while loading: whoever asks for the same model meanwhile gets this one
@@ -60,6 +63,11 @@ def load_backend(
     if name == "mlx":
         cast("MlxBackend", backend).use_threads(threads)
     return backend
+
+
+def _n_cores() -> int:
+    """Of this machine, or those of them that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def choose_backend(*, device: str = "auto", compute_type: str = "default") -> str:

@@ -2,7 +2,8 @@
 
 The network: magnitudes of a 256-point STFT, four convolutions, an LSTM of 128 cells, one output. Only the LSTM needs
 the window before, so everything else is a few large matrix products over many windows, and the loop over windows does
-one vector-matrix product. NumPy, because such a step is far too small for a device: launching it would cost more.
+one vector-matrix product. NumPy, because such a step is far too small for a device: launching it would cost more. While
+one core runs the LSTM over some windows, another does the products of the next ones.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from whisperx.checkpoints.tensors import open_safetensors
+from whisperx.models.host import host_math
 from whisperx.schema import Audio
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
@@ -39,6 +41,7 @@ class SileroNetwork:
     """
 
     def __init__(self, tensors: Mapping[str, FloatArray]) -> None:
+        self._math = host_math()
         self.stft = np.ascontiguousarray(tensors["stft_conv.weight"][:, 0].T)  # (256, 2 * 129): cosines, then sines
         self.layers: list[tuple[FloatArray, FloatArray]] = []
         length = _N_FRAMES
@@ -67,35 +70,59 @@ class SileroNetwork:
         The state starts at zero. Behind its end the recording counts as silent, as do samples that are no numbers.
         """
         probabilities = np.empty(-(-len(audio) // WINDOW), np.float32)
-        hidden, cell = np.zeros(_N_CELLS, np.float32), np.zeros(_N_CELLS)
+        state = np.zeros(_N_CELLS, np.float32), np.zeros(_N_CELLS)
+        gates = self._gate_inputs(_samples_of_windows(audio, 0, min(_BLOCK, len(probabilities))))
         for start in range(0, len(probabilities), _BLOCK):
-            stop = min(start + _BLOCK, len(probabilities))
-            gates = self._gate_inputs(_samples_of_windows(audio, start, stop))
-            outputs, cell = self._recur(gates, hidden, cell)
-            hidden = outputs[-1]
+            stop, after = (min(start + n * _BLOCK, len(probabilities)) for n in (1, 2))
+            outputs, state, gates = self._hear(gates, state, _samples_of_windows(audio, stop, after))
             logits = np.maximum(outputs, 0) @ self.weight_output + self.bias_output
             probabilities[start:stop] = 1 / (1 + np.exp(-logits))
         return probabilities
 
+    def _hear(
+        self, gates: FloatArray, state: tuple[FloatArray, CellState], following: FloatArray
+    ) -> tuple[FloatArray, tuple[FloatArray, CellState], FloatArray]:
+        """Gate inputs of some windows, the state before and the samples of the windows that follow -> hidden states of
+        those windows, the state after, and the gate inputs of those that follow."""
+        recurred: list[tuple[FloatArray, CellState]] = []
+        next_gates: list[FloatArray] = []
+        self._math.for_each(
+            lambda work: work(),
+            [
+                lambda: recurred.append(self._recur(gates, *state)),
+                lambda: next_gates.append(self._gate_inputs(following)),
+            ],
+        )
+        ((outputs, cell),) = recurred
+        return outputs, (outputs[-1], cell), next_gates[0]
+
     def _gate_inputs(self, samples: FloatArray) -> FloatArray:
         """Samples `(64 + 512 n + 64,)` of n windows -> what the windows add to the LSTM's gates, `(n, 512)`."""
+        if len(samples) < WINDOW:
+            return np.empty((0, 4 * _N_CELLS), np.float32)
         # Four frames a window. The last one reaches 64 samples beyond it, where the window is mirrored.
         frames = np.lib.stride_tricks.sliding_window_view(samples, _N_FFT)[::_HOP]
         frames = frames.reshape(-1, _N_FRAMES, _N_FFT).copy()  # (n, 4, 256)
         frames[:, 3, 192:] = frames[:, 3, 190:126:-1]
 
-        spectrum = frames.reshape(-1, _N_FFT) @ self.stft  # (4 n, 2 * 129)
+        spectrum = self._product(frames.reshape(-1, _N_FFT), self.stft)  # (4 n, 2 * 129)
         np.square(spectrum, out=spectrum)
-        magnitudes = np.sqrt(spectrum[:, :_N_FREQS] + spectrum[:, _N_FREQS:])
+        magnitudes = spectrum[:, :_N_FREQS] + spectrum[:, _N_FREQS:]
+        np.sqrt(magnitudes, out=magnitudes)
 
         features: FloatArray = magnitudes.reshape(-1, _N_FRAMES * _N_FREQS)
         for matrix, bias in self.layers:
-            features = features @ matrix
+            features = self._product(features, matrix)
             features += bias
             np.maximum(features, 0, out=features)
-        features = features @ self.weight_input
+        features = self._product(features, self.weight_input)
         features += self.bias
         return features
+
+    def _product(self, a: FloatArray, b: FloatArray) -> FloatArray:
+        product = np.empty((len(a), b.shape[1]), np.float32)
+        self._math.multiply(a, b, product)
+        return product
 
     def _recur(self, gate_inputs: FloatArray, hidden: FloatArray, cell: CellState) -> tuple[FloatArray, CellState]:
         """Gate inputs `(n, 512)` and the state before -> hidden states `(n, 128)` and the last cell state.
