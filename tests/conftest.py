@@ -47,7 +47,7 @@ def demo_audio() -> Path:
 def loader(monkeypatch: pytest.MonkeyPatch, stages: FakeStages) -> FakeLoader:
     """Stands in for the model, and `stages` for what follows."""
     loader = FakeLoader()
-    monkeypatch.setattr(transcribe, "load_model", loader)
+    loader.stand_in(monkeypatch)
     return loader
 
 

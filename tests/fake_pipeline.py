@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
-from whisperx.schema import Audio, Chunk, DecodingOptions, Meter, SingleSegment, TranscriptionResult
+from whisperx import transcribe
+from whisperx.schema import Audio, Chunk, DecodingOptions, Meter, SingleSegment, TranscriptionResult, Vad
 
 SAMPLE_RATE = 16000
 
@@ -37,15 +39,9 @@ class FakePipeline:
         self.calls: list[dict[str, Any]] = []
         self.text = " {n} seconds, part {i}."
         self.on_call: Callable[[Audio], None] = lambda audio: None
-        self.on_speech: Callable[[Audio], None] = lambda audio: None
 
     def best_batch_size(self, options: DecodingOptions) -> int:
         return 99
-
-    def find_speech(self, audio: Audio, chunk_size: float) -> list[Chunk]:
-        """One chunk, as long as was asked for at most."""
-        self.on_speech(audio)
-        return [Chunk(0.0, float(chunk_size), (), audio)]
 
     def transcribe(
         self,
@@ -82,13 +78,20 @@ class FakePipeline:
 
 
 class FakeLoader:
-    """In place of `load_model`: returns a FakePipeline and keeps what it was asked."""
+    """In place of `load_model`: returns a FakePipeline and keeps what it was asked. Finds speech without a model."""
 
     def __init__(self) -> None:
+        self.heard: list[tuple[Vad, float, tuple[float, ...]]] = []
+        self.on_speech: Callable[[Audio], None] = lambda audio: None
         self.pipeline = FakePipeline()
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.error: Exception | None = None
         self.on_call: Callable[[], None] = lambda: None
+
+    def stand_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """From now on, until the test is over."""
+        monkeypatch.setattr(transcribe, "load_model", self)
+        monkeypatch.setattr(transcribe, "find_chunks", self.find_chunks)
 
     def __call__(self, model: str, **options: Any) -> FakePipeline:
         self.calls.append((model, options))
@@ -96,3 +99,9 @@ class FakeLoader:
         if self.error is not None:
             raise self.error
         return self.pipeline
+
+    def find_chunks(self, vad: Vad, audio: Audio, longest: float, clip_timestamps: tuple[float, ...]) -> list[Chunk]:
+        """One chunk, as long as was asked for at most."""
+        self.heard.append((vad, longest, clip_timestamps))
+        self.on_speech(audio)
+        return [Chunk(0.0, float(longest), (), audio)]

@@ -108,8 +108,8 @@ def test_bar_goes_to_the_terminal_and_the_transcript_where_stdout_goes(
 def test_whoever_reads_what_is_printed_may_leave(stdout: str, stderr: str, folder: Path) -> None:
     write_recording(folder / "talk.wav", 2)
     code = (
-        "import sys; from fake_pipeline import FakeLoader; from whisperx import cli, transcribe\n"
-        "transcribe.load_model = FakeLoader(); sys.exit(cli.main(['talk.wav', '-f', 'txt', '--no_align']))"
+        "import pytest, sys; from fake_pipeline import FakeLoader; from whisperx import cli\n"
+        "FakeLoader().stand_in(pytest.MonkeyPatch()); sys.exit(cli.main(['talk.wav', '-f', 'txt', '--no_align']))"
     )
     closing = " >&-" * (stdout == "closed") + " 2>&-" * (stderr == "closed")
     read, write = os.pipe()
@@ -452,7 +452,8 @@ def test_report_tells_what_was_done(command: Command, folder: Path) -> None:
 
     talk, bad = report["recordings"]
     stages = talk.pop("stages")
-    assert list(stages) == ["decode audio", "vad", "decode tokens", "align", "write"]
+    assert list(stages) == ["wait for audio", "decode tokens", "align", "write"]
+    assert list(talk.pop("ahead")) == ["decode audio", "vad"]
     wall_seconds = talk.pop("wall_seconds")
     assert 0 < sum(stages.values()) <= wall_seconds
     assert talk.pop("real_time_factor") == pytest.approx(wall_seconds / 2)
@@ -462,7 +463,6 @@ def test_report_tells_what_was_done(command: Command, folder: Path) -> None:
         "error": None,
         "files": ["talk.txt"],
         "audio_seconds": 2.0,
-        "ahead": {},
         "chunks": 2,
         "tokens": 10,
         "steps": 6,

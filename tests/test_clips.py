@@ -9,7 +9,7 @@ import pytest
 from fake_pipeline import Command, errors, write_recording
 from test_asr import AUDIO, Echo, load
 
-from whisperx import transcribe
+from whisperx import asr, transcribe
 from whisperx.asr import load_model
 from whisperx.audio import SAMPLE_RATE, load_audio
 from whisperx.errors import ClipError, OptionError
@@ -125,10 +125,11 @@ def test_a_clip_has_the_text_that_its_sound_has_alone(demo_model: Path, demo_aud
 @pytest.fixture
 def echoing(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(name: str, **options: Any) -> Any:
-        kept = {key: options[key] for key in ("asr_options", "language", "vad_options")}
+        kept = {key: options[key] for key in ("asr_options", "language")}
         return load_model("", model=Echo(), vad_model=never, **kept)
 
     monkeypatch.setattr(transcribe, "load_model", load)
+    monkeypatch.setattr(transcribe, "find_chunks", asr.find_chunks)
 
 
 def test_the_command_decodes_the_clips_of_each_recording(command: Command, folder: Path, echoing: None) -> None:

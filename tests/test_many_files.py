@@ -173,7 +173,7 @@ def test_the_next_recording_is_read_while_this_one_is_decoded(loader, tmp_path: 
             assert second_is_heard.wait(60)
             assert heard == [1, 2], "one recording ahead and no more"
 
-    loader.pipeline.on_speech, loader.pipeline.on_call = hear, decode
+    loader.on_speech, loader.pipeline.on_call = hear, decode
     paths = [str(write_recording(tmp_path / f"{n}.wav", n)) for n in (1, 2, 3)]
     transcriber = Transcriber(TranscribeOptions())
     with Lookahead(transcriber, paths) as lookahead:
@@ -187,10 +187,29 @@ def test_the_next_recording_is_read_while_this_one_is_decoded(loader, tmp_path: 
     assert heard == [1, 2, 3]
 
 
+def test_the_speech_of_the_first_recording_is_found_while_the_model_is_loaded(
+    command: Command, loader, folder: Path
+) -> None:
+    """Both wait for each other: this ends only because they go on at once."""
+    speech, load = threading.Event(), threading.Event()
+
+    def hear(audio) -> None:
+        speech.set()
+        assert load.wait(60)
+
+    def start_loading() -> None:
+        load.set()
+        assert speech.wait(60)
+
+    loader.on_speech, loader.on_call = hear, start_loading
+    write_recording(folder / "talk.wav", 2)
+    assert command("talk.wav")[0] == 0
+
+
 def test_stdin_is_read_by_the_thread_that_ctrl_c_can_interrupt(loader, monkeypatch: pytest.MonkeyPatch) -> None:
     readers = []
     transcriber = Transcriber(TranscribeOptions())
-    monkeypatch.setattr(transcriber, "prepare", lambda *_: readers.append(threading.current_thread()))
+    monkeypatch.setattr(transcriber, "read", lambda *_: readers.append(threading.current_thread()))
     with Lookahead(transcriber, ["1.wav", "-"]) as lookahead:
         lookahead.start(1)
         lookahead.take(1, Meter())
@@ -202,9 +221,9 @@ def test_what_is_done_ahead_is_no_part_of_the_time_of_a_recording(command: Comma
         write_recording(folder / f"{seconds}.wav", seconds)
     command("1.wav", "2.wav", "--report", "report.json")
     first, second = json.loads((folder / "report.json").read_text())["recordings"]
-    assert (list(first["stages"]), first["ahead"]) == (["decode audio", "vad", "decode tokens", "align", "write"], {})
-    assert list(second["stages"]) == ["wait for audio", "decode tokens", "align", "write"]
-    assert list(second["ahead"]) == ["decode audio", "vad"]
+    for recording in (first, second):
+        assert list(recording["stages"]) == ["wait for audio", "decode tokens", "align", "write"]
+        assert list(recording["ahead"]) == ["decode audio", "vad"]
 
 
 def test_each_recording_is_read_once(command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

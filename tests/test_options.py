@@ -114,7 +114,7 @@ def outcome(
         folder.mkdir()
         monkeypatch.chdir(folder)
         loader = FakeLoader()
-        monkeypatch.setattr(transcribe, "load_model", loader)
+        loader.stand_in(monkeypatch)
         stages = FakeStages()
         for name in ("load_align_model", "align", "load_diarizer"):
             monkeypatch.setattr(transcribe, name, getattr(stages, name))
@@ -128,7 +128,16 @@ def outcome(
         out, err = capfd.readouterr()
         files: list[object] = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
         files.append([path.read_text() for path in sorted(folder.rglob("*.srt"))])
-        return [status, out, re.sub(r"\d+", "0", err), files, loader.calls, loader.pipeline.calls, stages.asked]
+        return [
+            status,
+            out,
+            re.sub(r"\d+", "0", err),
+            files,
+            loader.calls,
+            loader.heard,
+            loader.pipeline.calls,
+            stages.asked,
+        ]
 
     return run
 

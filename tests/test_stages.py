@@ -8,6 +8,7 @@ import pytest
 from fake_pipeline import Command, FakeLoader, errors, write_recording
 
 from whisperx.errors import ModelNotFoundError, OptionError
+from whisperx.schema import Meter
 from whisperx.transcribe import TranscribeOptions, Transcriber
 
 
@@ -134,7 +135,7 @@ def test_stages_are_in_the_report(command: Command, folder: Path, stages) -> Non
     write_recording(folder / "talk.wav", 2)
     assert command("talk.wav", "--diarize", "--report", "report.json")[0] == 0
     (recording,) = json.loads((folder / "report.json").read_text())["recordings"]
-    assert list(recording["stages"]) == ["decode audio", "vad", "decode tokens", "align", "diarize", "write"]
+    assert list(recording["stages"]) == ["wait for audio", "decode tokens", "align", "diarize", "write"]
     assert (folder / "talk.txt").read_text() == "[SPEAKER_00]: 2 seconds, part 1.\n[SPEAKER_01]: 2 seconds, part 2.\n"
 
 
@@ -235,7 +236,10 @@ def test_known_transcripts_in_many_languages_keep_two_aligners_in_memory(loader,
     path = write_recording(tmp_path / "talk.wav", 2)
     transcriber = Transcriber(TranscribeOptions())
     for language in ("de", "en", "fr", "de"):
-        transcriber.align_only(path, [{"text": " Yes.", "start": 0.0, "end": 1.0}], language)
+        meter = Meter()
+        transcriber.align_only(path, [{"text": " Yes.", "start": 0.0, "end": 1.0}], language, meter=meter)
+        assert meter.counts == {"samples": 32_000}
+    assert loader.heard == []  # where speech is does not matter
     assert [asked[0] for name, asked in stages.asked if name == "load_align_model"] == ["de", "en", "fr", "de"]
 
 

@@ -9,6 +9,7 @@ from whisperx import asr
 from whisperx.errors import AudioError, ModelError, ModelNotFoundError, OptionError
 from whisperx.schema import DecodingOptions, Meter, SingleSegment
 from whisperx.transcribe import TranscribeOptions, Transcriber, seconds_of_audio
+from whisperx.vads import Silero
 
 
 def run(transcriber: Transcriber, path: Path, meter: Meter) -> tuple[list[SingleSegment], list[tuple[float, float]]]:
@@ -58,10 +59,6 @@ def test_each_option_reaches_load_model_under_the_name_it_has_there(loader: Fake
         device_index=1,
         compute_type="float16",
         threads=2,
-        vad_method="none",
-        vad_onset=0.4,
-        vad_offset=0.3,
-        chunk_size=10,
         decoding=DecodingOptions(task="translate", language="de", suppress_numerals=True, seed=3),
     )
     Transcriber(options).load()
@@ -74,8 +71,6 @@ def test_each_option_reaches_load_model_under_the_name_it_has_there(loader: Fake
         "device_index": 1,
         "compute_type": "float16",
         "language": "de",
-        "vad_method": "none",
-        "vad_options": {"vad_onset": 0.4, "vad_offset": 0.3, "chunk_size": 10},
         "task": "translate",
         "download_root": "models",
         "local_files_only": True,
@@ -84,6 +79,14 @@ def test_each_option_reaches_load_model_under_the_name_it_has_there(loader: Fake
         "backend": "mlx",
     }
     inspect.signature(asr.load_model).bind(model, **arguments)
+
+
+def test_each_option_reaches_what_finds_speech(loader: FakeLoader, tmp_path: Path) -> None:
+    options = TranscribeOptions(
+        vad_onset=0.4, vad_offset=0.3, chunk_size=10, decoding=DecodingOptions(clip_timestamps=(1.0, 2.0))
+    )
+    run(Transcriber(options), write_recording(tmp_path / "a.wav", 1), Meter())
+    assert loader.heard == [(Silero(vad_onset=0.4, vad_offset=0.3), 10, (1.0, 2.0))]
 
 
 def test_error_in_loading_is_a_model_error_whatever_it_was(loader: FakeLoader) -> None:

@@ -121,11 +121,7 @@ class FasterWhisperPipeline:
 
     def _chunks(self, samples: Audio, chunk_size: float, clip_timestamps: tuple[float, ...]) -> list[Chunk]:
         longest = min(chunk_size, self._vad_params.get("chunk_size", CHUNK_LENGTH))
-        if not clip_timestamps:
-            return pack(self.vad_model(samples), samples, longest)
-        # Each by itself: what lies between two clips is not to be heard.
-        clips = _clips(clip_timestamps, len(samples) / SAMPLE_RATE)
-        return [chunk for clip in clips for chunk in pack([clip], samples, longest)]
+        return find_chunks(self.vad_model, samples, longest, clip_timestamps)
 
     def transcribe(
         self,
@@ -271,6 +267,18 @@ class FasterWhisperPipeline:
         where = "the first chunk" if n_votes == 1 else f"{n_votes} chunks"
         logger.info("Detected language: %s (%.2f) in %s of speech", winner, votes[winner] / n_votes, where)
         return winner, votes[winner] / n_votes
+
+
+def find_chunks(vad: Vad, samples: Audio, longest: float, clip_timestamps: tuple[float, ...] = ()) -> list[Chunk]:
+    """Speech in chunks of at most `longest` seconds; where clips are given they are the speech, and nobody is asked.
+
+    Raises ClipError for a clip that begins behind the end of the recording.
+    """
+    if not clip_timestamps:
+        return pack(vad(samples), samples, longest)
+    # Each by itself: what lies between two clips is not to be heard.
+    clips = _clips(clip_timestamps, len(samples) / SAMPLE_RATE)
+    return [chunk for clip in clips for chunk in pack([clip], samples, longest)]
 
 
 def _clips(times: tuple[float, ...], duration: float) -> list[Span]:

@@ -95,8 +95,9 @@ def _run(args: argparse.Namespace) -> int:
     try:
         with (
             Screen(transcript=args.verbose, progress_lines=args.print_progress) as screen,
-            Lookahead(transcriber, [job.path for job in jobs]) as lookahead,
+            Lookahead(transcriber, [job.path for job in jobs], finds_speech=args.align_only is None) as lookahead,
         ):
+            lookahead.start(0)
             for i, job in enumerate(jobs):
                 run.recordings.append(_transcribe(i, job, transcriber, lookahead, screen, _subtitle_options(args)))
     except BaseException as error:
@@ -187,7 +188,10 @@ def _transcribe(
     load_seconds, start = transcriber.load_seconds, perf_counter()
     screen.begin(Path(job.path).name)
     try:
+        if job.known is None and lookahead.can_be_read(index, recording.meter):
+            transcriber.load()
         prepared = lookahead.take(index, recording.meter)
+        lookahead.start(index + 1)
         recording.ahead = prepared.ahead.seconds
         problems: list[Exception] = []
         result: TranscriptionResult | AlignedTranscriptionResult
@@ -196,8 +200,6 @@ def _transcribe(
                 prepared, job.known.segments, job.language, on_problem=problems.append, meter=recording.meter
             )
         else:
-            transcriber.load()
-            lookahead.start(index + 1)
             result = transcriber(
                 prepared,
                 on_segment=screen.segment,

@@ -34,7 +34,7 @@ class Recording:
 
     audio: str
     meter: Meter = field(default_factory=Meter)
-    ahead: Mapping[str, float] = field(default_factory=dict)  # seconds of stages while the recording before was in work
+    ahead: Mapping[str, float] = field(default_factory=dict)  # seconds of stages while the model was busy
     wall_seconds: float = 0.0  # from opening the recording to the last file, loading the model left out
     language: str | None = None
     files: Sequence[Path] = ()
@@ -55,8 +55,9 @@ class Run:
         """The content of a report. Times are in seconds.
 
         `wall_seconds` and `stages` leave out `load_model_seconds`; `real_time_factor` is wall seconds for each second
-        of audio; `ahead` has the seconds of stages that took place while the recording before was in work, and are no
-        part of these; `occupancy` is the part of a batch's rows that held a live chunk, over all decoding steps.
+        of audio; `ahead` has the seconds of stages that took place while the model was loaded or had the recording
+        before in work, and are no part of these; `occupancy` is the part of a batch's rows that held a live chunk, over
+        all decoding steps.
         """
         options = asdict(self.options)
         del options["hf_token"]  # a report is shown around

@@ -4,14 +4,14 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from itertools import groupby
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from whisperx.alignment import align, load_align_model
-from whisperx.asr import load_model
+from whisperx.asr import find_chunks, load_model
 from whisperx.audio import CHUNK_LENGTH, SAMPLE_RATE, load_audio
 from whisperx.diarize import DiarizationPipeline, Diarizer, assign_speakers, assign_word_speakers, load_diarizer
 from whisperx.errors import ModelError, OptionError, WhisperXError
@@ -27,6 +27,7 @@ from whisperx.schema import (
     SingleSegment,
     TranscriptionResult,
 )
+from whisperx.vads import load_vad
 from whisperx.writers import get_writer
 
 if TYPE_CHECKING:
@@ -108,8 +109,6 @@ class Pipeline(Protocol):
 
     def best_batch_size(self, options: DecodingOptions) -> int: ...
 
-    def find_speech(self, audio: Audio, chunk_size: float) -> list[Chunk]: ...
-
     def transcribe(
         self,
         audio: Audio,
@@ -128,16 +127,20 @@ class Prepared:
     """A recording that is read."""
 
     audio: Audio
-    chunks: list[Chunk] | None  # None: nobody has looked for its speech yet
-    ahead: Meter = field(default_factory=Meter)  # what that took while the recording before was in work
+    chunks: list[Chunk] | None = None  # of its speech; None: nobody has looked for it
+    ahead: Meter = field(default_factory=Meter)  # what that took while the model was loaded or had another in work
 
 
 class Transcriber:
-    """`Transcriber(options)(path)` -> result. Each model is loaded once, when it is needed first."""
+    """`Transcriber(options)(path)` -> result. Each model is loaded once, when it is needed first.
+
+    Raises OptionError for a `vad_method` that there is not, and for thresholds out of their range.
+    """
 
     def __init__(self, options: TranscribeOptions) -> None:
         self.options = options
         self.load_seconds = 0.0  # what loading the models took
+        self._vad = load_vad(options.vad_method, onset=options.vad_onset, offset=options.vad_offset)
         self._pipeline: Pipeline | None = None
         self._aligners: dict[str, tuple[AlignModel, dict[str, Any]] | None] = {}  # by language; None: there is none
         self._diarizer: Diarizer | WhisperXError | None = None  # an error: what loading it led to
@@ -166,15 +169,21 @@ class Transcriber:
             self.load_seconds += perf_counter() - start
         return self._pipeline
 
-    def prepare(self, path: str | os.PathLike[str], meter: Meter | None = None) -> Prepared:
-        """The sound of a recording ("-": of what stdin holds), and its speech if the model is loaded by now.
+    def read(self, path: str | os.PathLike[str], meter: Meter) -> Audio:
+        """The sound of a recording ("-": of what stdin holds).
 
         Raises AudioError for a recording that cannot be read.
         """
-        meter = meter or Meter()
         with readable(os.fspath(path)) as file, meter.time("decode audio"):
-            audio = load_audio(file)
-        return Prepared(audio, None if self._pipeline is None else self._find_speech(audio, meter))
+            return load_audio(file)
+
+    def find_speech(self, audio: Audio, meter: Meter) -> list[Chunk]:
+        """The chunks to decode of a recording, in order of time. No model is loaded for that.
+
+        Raises ClipError for one that ends before a clip begins.
+        """
+        with meter.time("vad"):
+            return find_chunks(self._vad, audio, self.options.chunk_size, self.options.decoding.clip_timestamps)
 
     def __call__(
         self,
@@ -187,7 +196,7 @@ class Transcriber:
     ) -> TranscriptionResult | AlignedTranscriptionResult:
         """Transcribe one recording.
 
-        recording : its path, or what `prepare` has made of it
+        recording : its path, or what `Lookahead` has made of it
         on_segment : called with each segment, in order of time, as soon as it is decoded
         on_progress : called with the seconds of audio that are done and the seconds there are
         on_problem : called with the error of a stage after decoding, without which the result is returned all the same;
@@ -197,10 +206,9 @@ class Transcriber:
         Raises AudioError for a recording that cannot be read, and what `load` raises.
         """
         meter = meter or Meter()
-        prepared = recording if isinstance(recording, Prepared) else self.prepare(recording, meter)
-        meter.count("samples", len(prepared.audio))
+        prepared = self._prepared(recording, meter)
+        chunks = self.find_speech(prepared.audio, meter) if prepared.chunks is None else prepared.chunks
         pipeline = self.load()
-        chunks = self._find_speech(prepared.audio, meter) if prepared.chunks is None else prepared.chunks
         result: Any = pipeline.transcribe(
             prepared.audio,
             batch_size=self._batch_size(pipeline),
@@ -229,8 +237,7 @@ class Transcriber:
         Raises what `load_align_model` raises where there is no alignment model for the language; the rest is as above.
         """
         meter = meter or Meter()
-        prepared = recording if isinstance(recording, Prepared) else self.prepare(recording, meter)
-        meter.count("samples", len(prepared.audio))
+        prepared = self._prepared(recording, meter)
         if self._aligners.get(language) is None:
             self._keep_aligner(language)
         result = {"segments": list(transcript), "language": language}
@@ -352,9 +359,10 @@ class Transcriber:
             raise self._diarizer
         return self._diarizer
 
-    def _find_speech(self, audio: Audio, meter: Meter) -> list[Chunk]:
-        with meter.time("vad"):
-            return self.load().find_speech(audio, self.options.chunk_size)
+    def _prepared(self, recording: str | os.PathLike[str] | Prepared, meter: Meter) -> Prepared:
+        prepared = recording if isinstance(recording, Prepared) else Prepared(self.read(recording, meter))
+        meter.count("samples", len(prepared.audio))
+        return prepared
 
     def _batch_size(self, pipeline: Pipeline) -> int:
         size = self.options.batch_size
@@ -371,12 +379,6 @@ class Transcriber:
             compute_type=options.compute_type,
             asr_options=asr_options,
             language=language,
-            vad_method=options.vad_method,
-            vad_options={
-                "vad_onset": options.vad_onset,
-                "vad_offset": options.vad_offset,
-                "chunk_size": options.chunk_size,
-            },
             task=task,
             download_root=options.model_dir,
             local_files_only=options.model_cache_only,
@@ -412,16 +414,19 @@ def _as_whisperx(result: dict[str, Any]) -> dict[str, Any]:
 
 
 class Lookahead:
-    """Prepares the next recording in a thread while the model works on this one; never more than one ahead.
+    """Prepares a recording in a thread while the model is loaded or works on the one before; never more than one ahead.
+
+    finds_speech : off where only words of a known text are to be timed
 
     What comes out does not depend on it: preparing is the same work in another thread.
     """
 
-    def __init__(self, transcriber: Transcriber, paths: Sequence[str]) -> None:
+    def __init__(self, transcriber: Transcriber, paths: Sequence[str], *, finds_speech: bool = True) -> None:
         self._transcriber = transcriber
         self._paths = paths
+        self._finds_speech = finds_speech
         self._thread = ThreadPoolExecutor(1, "whisperx-lookahead")
-        self._started: dict[int, Future[Prepared]] = {}
+        self._started: dict[int, tuple[Future[Audio], Future[Prepared]]] = {}
 
     def __enter__(self) -> "Lookahead":
         return self
@@ -437,18 +442,32 @@ class Lookahead:
         Not stdin: a thread that waits for it cannot be interrupted, and would hold up the end of the process.
         """
         if index < len(self._paths) and self._paths[index] != STDIN:
-            self._started[index] = self._thread.submit(self._prepare, self._paths[index])
+            meter = Meter()
+            audio = self._thread.submit(self._transcriber.read, self._paths[index], meter)
+            self._started[index] = audio, self._thread.submit(self._prepare, audio.result, meter)
+
+    def can_be_read(self, index: int, meter: Meter) -> bool:
+        """Whether there is anything to load a model for; `take` raises why not. Waits until that is known."""
+        if index not in self._started:
+            return True
+        audio, _ = self._started[index]
+        with meter.time("wait for audio"):
+            return audio.exception() is None
 
     def take(self, index: int, meter: Meter) -> Prepared:
-        """The recording of this index, prepared now unless it has been. Raises what `Transcriber.prepare` raises."""
-        if index not in self._started:
-            return self._transcriber.prepare(self._paths[index], meter)
-        with meter.time("wait for audio"):
-            return self._started.pop(index).result()
+        """The recording of this index, prepared now unless it has been.
 
-    def _prepare(self, path: str) -> Prepared:
-        meter = Meter()
-        return replace(self._transcriber.prepare(path, meter), ahead=meter)
+        Raises AudioError for a recording that cannot be read, ClipError for one that ends before a clip begins.
+        """
+        if index not in self._started:
+            return Prepared(self._transcriber.read(self._paths[index], meter))
+        _, prepared = self._started.pop(index)
+        with meter.time("wait for audio"):
+            return prepared.result()
+
+    def _prepare(self, audio: Callable[[], Audio], meter: Meter) -> Prepared:
+        chunks = self._transcriber.find_speech(audio(), meter) if self._finds_speech else None
+        return Prepared(audio(), chunks, ahead=meter)
 
 
 def seconds_of_audio(meter: Meter) -> float:
