@@ -37,11 +37,10 @@ from whisperx.checkpoints import (
     expected_shapes,
     load_checkpoint,
     sinusoids,
-    whisper,
 )
 from whisperx.checkpoints.alignment_heads import choose_alignment_heads, published_alignment_heads
 from whisperx.checkpoints.pytorch import load_torch
-from whisperx.checkpoints.tensors import open_npz, open_safetensors
+from whisperx.checkpoints.tensors import open_npz, open_safetensors, read_expected
 from whisperx.checkpoints.weights import find_weights
 from whisperx.errors import CheckpointError, ModelNotFoundError
 
@@ -623,10 +622,17 @@ def test_a_bomb_is_not_decompressed(tmp_path):
     assert peak < 20e6
 
 
-def test_more_parameters_than_any_whisper_are_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(whisper, "MAX_PARAMETERS", 1000)
+def test_more_parameters_than_any_network_are_not_read(tmp_path):
+    np.savez_compressed(tmp_path / "forged.npz", a=np.zeros((20, 30)), b=np.zeros((20, 21)))
+    tensors = open_npz(tmp_path / "forged.npz")
     with pytest.raises(CheckpointError, match="claims more than 1000 parameters"):
-        load_checkpoint(npz_compressed(tmp_path))
+        read_expected(tmp_path / "forged.npz", tensors, {"a": (20, 30), "b": (20, 21)}, max_parameters=1000)
+
+
+def test_numbers_of_another_type_are_not_read(tmp_path):
+    np.savez(tmp_path / "whole.npz", a=np.zeros(3, np.int64))
+    with pytest.raises(CheckpointError, match=r"whole\.npz: tensor a has type <i8, expected floating point"):
+        read_expected(tmp_path / "whole.npz", open_npz(tmp_path / "whole.npz"), {"a": (3,)})
 
 
 @pytest.mark.parametrize("write", [hf_safetensors, mlx_npz, npz_compressed, hf_bin, hf_bin_legacy])

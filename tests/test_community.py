@@ -1,4 +1,7 @@
+import re
+import tracemalloc
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,11 +10,15 @@ import pytest
 from test_segmentation import random_tensors, specifications, write_pyannote
 from test_vbx import plda
 
+from whisperx import community
 from whisperx.audio import SAMPLE_RATE
+from whisperx.checkpoints.tensors import Tensor
 from whisperx.community import COMMUNITY, LEGACY, CommunityPipeline, load_community_pipeline
 from whisperx.diarize import load_diarizer
 from whisperx.errors import CheckpointError, ModelNotFoundError, OptionError
-from whisperx.models.segmentation import FIRST_FRAME_MIDDLE, FRAME_STEP, Geometry
+from whisperx.models import resnet, segmentation
+from whisperx.models.resnet import load_resnet
+from whisperx.models.segmentation import FIRST_FRAME_MIDDLE, FRAME_STEP, Geometry, load_segmentation
 from whisperx.speaker_turns import diarize
 from whisperx.vbx import Agglomerative, VBx
 
@@ -149,19 +156,64 @@ def test_folder_of_a_pipeline_is_loaded_and_what_it_lacks_is_named(tmp_path: Pat
     assert pipeline.embedder.n_dimensions == 256
 
     (tmp_path / "plda").mkdir()
-    xvec = {"mean1": np.zeros(256), "lda": np.eye(256)[:, :128], "mean2": np.zeros(128)}
-    np.savez(tmp_path / "plda" / "xvec_transform.npz", **xvec)
-    np.savez(tmp_path / "plda" / "plda.npz", mu=np.zeros(128), tr=np.eye(128), psi=np.linspace(1, 9, 128))
+    np.savez(tmp_path / "plda" / "xvec_transform.npz", **XVEC)
+    np.savez(tmp_path / "plda" / "plda.npz", **PLDA)
     pipeline = load_community_pipeline(str(tmp_path))
     assert isinstance(pipeline.clustering, VBx)
     assert pipeline.clustering.plda.between[0] == pytest.approx(9)
     (tmp_path / "plda" / "plda.npz").write_bytes((tmp_path / "plda" / "xvec_transform.npz").read_bytes())
-    with pytest.raises(CheckpointError, match="not the PLDA"):
+    with pytest.raises(CheckpointError, match=r"plda\.npz: tensor mu of shape \(128,\) is missing"):
         load_community_pipeline(tmp_path)
     (tmp_path / "plda" / "plda.npz").unlink()
     write_pyannote(tmp_path / "embedding" / "pytorch_model.bin", random_tensors(7), described)
-    with pytest.raises(CheckpointError, match=r"not a speaker embedding .*resnet\.bn1\.weight"):
+    with pytest.raises(CheckpointError, match=r"embedding.pytorch_model\.bin: tensor resnet\.\S+ of shape"):
         load_community_pipeline(tmp_path)
+
+
+XVEC = {"mean1": np.zeros(256), "lda": np.eye(256)[:, :128], "mean2": np.zeros(128)}
+PLDA = {"mu": np.zeros(128), "tr": np.eye(128), "psi": np.linspace(1, 9, 128)}
+ZEROS = np.zeros((20_000, 100))
+
+
+@pytest.mark.parametrize(
+    ("xvec", "plda", "message"),
+    [
+        ({}, {"tr": ZEROS}, r"plda\.npz: tensor tr has shape \(20000, 100\), expected \(128, 128\)"),
+        ({}, {"psi": np.ones(100)}, r"psi has shape \(100,\), expected \(128,\)"),
+        ({"lda": ZEROS[0]}, {}, r"xvec_transform\.npz: tensor lda has shape \(100,\), expected \(256, 128\)"),
+        ({"mean1": np.zeros(20_000), "lda": ZEROS, "mean2": np.zeros(100)}, {}, "claims more than 1000000 parameters"),
+        ({}, {"surplus": ZEROS}, None),
+    ],
+)
+def test_a_forged_plda_is_not_decompressed(xvec, plda, message, tmp_path: Path):
+    files = tmp_path / "xvec_transform.npz", tmp_path / "plda.npz"
+    for path, arrays in zip(files, (XVEC | xvec, PLDA | plda), strict=True):
+        np.savez_compressed(path, **arrays)
+    tracemalloc.start()
+    with pytest.raises(CheckpointError, match=message) if message else nullcontext():
+        assert community._load_plda(*files).between[0] == pytest.approx(9)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.5 * ZEROS.nbytes
+
+
+@pytest.mark.parametrize(
+    ("module", "load", "tensors"),
+    [(resnet, load_resnet, lambda: resnet_tensors()), (segmentation, load_segmentation, lambda: random_tensors(3))],
+    ids=["resnet", "segmentation"],
+)
+def test_every_weight_that_is_missing_or_misshapen_is_named(module, load, tensors, monkeypatch: pytest.MonkeyPatch):
+    def unread() -> np.ndarray:
+        raise AssertionError("it was read")
+
+    shapes = {name: array.shape for name, array in tensors().items()}
+    for name, shape in shapes.items():
+        for changed, message in (({}, "is missing"), ({name: (*shape, 1)}, f"expected {shape}")):
+            described = {other: size for other, size in shapes.items() if other != name} | changed
+            stored = {other: Tensor(size, "<f4", unread) for other, size in described.items()}
+            monkeypatch.setattr(module, "open_checkpoint", lambda path, stored=stored: (stored, {"duration": 5}))
+            with pytest.raises(CheckpointError, match=rf"x\.bin: tensor {re.escape(name)} .*{re.escape(message)}"):
+                load(Path("x.bin"))
 
 
 @pytest.mark.parametrize("name", [COMMUNITY, *LEGACY])

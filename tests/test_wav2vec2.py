@@ -2,6 +2,8 @@
 
 import json
 import threading
+import tracemalloc
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +175,29 @@ def test_weights_with_other_axes_are_refused(tmp_path: Path, name: str) -> None:
     folder = write_wav2vec2(tmp_path, SMALL_WAV2VEC2["base"], arrays=arrays | {name: arrays[name].ravel()})
     with pytest.raises(CheckpointError):
         load_wav2vec2(folder, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("encoder.layers.1.final_layer_norm.weight", r"has shape \(30000, 100\), expected \(48,\)"),
+        ("encoder.pos_conv_embed.conv.weight_g", r"magnitudes of .* have shape \(30000, 100\), expected \(1, 1, 16\)"),
+        ("lm_head.weight", r"lm_head\.weight has shape \(30000, 100\), expected \(30000, 48\)"),
+        ("quantizer.codevectors", None),
+    ],
+)
+def test_forged_weights_are_not_decompressed(tmp_path: Path, name: str, message: str | None) -> None:
+    arrays = random_wav2vec2(SMALL_WAV2VEC2["base"])
+    folder = write_wav2vec2(tmp_path, SMALL_WAV2VEC2["base"], arrays=arrays)
+    (folder / "model.safetensors").unlink()
+    zeros = np.zeros((30_000, 100), np.float32)
+    np.savez_compressed(folder / "weights.npz", **arrays | {name: zeros})
+    tracemalloc.start()
+    with pytest.raises(CheckpointError, match=message) if message else nullcontext():
+        load_wav2vec2(folder, device="cpu")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.5 * zeros.nbytes
 
 
 def test_folder_without_vocabulary_is_refused(tmp_path: Path) -> None:

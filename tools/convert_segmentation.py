@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from whisperx.checkpoints.pyannote import read_checkpoint
+from whisperx.checkpoints.pyannote import open_checkpoint
 
 TARGET = Path(__file__).parents[1] / "src" / "whisperx" / "assets" / "pyannote_segmentation.safetensors"
 CONSTANTS = ("filterbank.window_", "filterbank.n_")  # the same in every such network
 
 
 def main(checkpoint: str) -> None:
-    tensors, specifications = read_checkpoint(Path(checkpoint))
-    learned = {name: np.ascontiguousarray(t) for name, t in tensors.items() if not name.endswith(CONSTANTS)}
+    tensors, specifications = open_checkpoint(Path(checkpoint))
+    learned = {name: np.ascontiguousarray(t.read()) for name, t in tensors.items() if not name.endswith(CONSTANTS)}
     save_file(learned, TARGET)
     print(f"{TARGET}: {TARGET.stat().st_size} bytes, {len(learned)} tensors, windows of {specifications['duration']} s")
 

@@ -7,7 +7,7 @@ is active in windows of 10 s, a ResNet34 makes a vector of each voice in each wi
 agglomerative clustering (3.1) tells which voices are one speaker. `load_community_pipeline(name)` returns a `Diarizer`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from whisperx.audio import SAMPLE_RATE
-from whisperx.checkpoints.tensors import open_npz
+from whisperx.checkpoints.tensors import Array, Tensor, open_npz, read_expected
 from whisperx.errors import CheckpointError, ModelNotFoundError
 from whisperx.hub import Files, fetch, first_token
 from whisperx.models.segmentation import FIRST_FRAME_MIDDLE, FRAME_STEP, Geometry, load_segmentation, overlap_add
@@ -34,6 +34,8 @@ LEGACY = ("pyannote/speaker-diarization-3.1", "pyannote/speaker-diarization-3.0"
 
 _NETWORKS = ("segmentation/pytorch_model.bin", "embedding/pytorch_model.bin")
 _PLDA = ("plda/xvec_transform.npz", "plda/plda.npz")
+_PLDA_SIZES = 256, 128  # of what goes in and what comes out, in the published one
+_MAX_PLDA_NUMBERS = 1_000_000
 _CHECKPOINT = Files(("pytorch_model.bin",))
 _COMMUNITY_FILES = {COMMUNITY: Files((*_NETWORKS, *_PLDA))}
 _LEGACY_FILES = {"pyannote/segmentation-3.0": _CHECKPOINT, "pyannote/wespeaker-voxceleb-resnet34-LM": _CHECKPOINT}
@@ -106,10 +108,19 @@ def load_community_pipeline(
 
 
 def _load_plda(xvec_path: Path, plda_path: Path) -> Plda:
-    xvec, plda = ({name: t.read() for name, t in open_npz(path).items()} for path in (xvec_path, plda_path))
+    xvec, plda = open_npz(xvec_path), open_npz(plda_path)
+    lda = xvec.get("lda")
+    n_in, n_out = lda.shape if lda is not None and len(lda.shape) == 2 else _PLDA_SIZES
+
+    def read(path: Path, tensors: Mapping[str, Tensor], **shapes: tuple[int, ...]) -> dict[str, Array]:
+        return read_expected(path, tensors, shapes, max_parameters=_MAX_PLDA_NUMBERS)
+
     try:
-        return Plda.of(xvec, plda)
-    except (KeyError, ValueError, np.linalg.LinAlgError) as error:
+        return Plda.of(
+            read(xvec_path, xvec, mean1=(n_in,), lda=(n_in, n_out), mean2=(n_out,)),
+            read(plda_path, plda, mu=(n_out,), tr=(n_out, n_out), psi=(n_out,)),
+        )
+    except np.linalg.LinAlgError as error:  # numbers of a covariance that is none
         raise CheckpointError(f"{plda_path.parent}: not the PLDA of a pyannote pipeline: {error}") from error
 
 

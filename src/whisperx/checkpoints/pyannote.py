@@ -3,19 +3,20 @@
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
-
 from whisperx.checkpoints.pytorch import LIGHTNING_OBJECTS, Opaque, load_torch
 from whisperx.checkpoints.tensors import Tensor
 from whisperx.errors import CheckpointError
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
-    """Tensors and specifications in a `pytorch_model.bin`. Raises CheckpointError for another file, or none."""
+def open_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors in a `pytorch_model.bin`, not yet read, and specifications.
+
+    Raises CheckpointError for another file, or none.
+    """
     root = load_torch(path, opaque=LIGHTNING_OBJECTS)
     try:
         specifications = root["pyannote.audio"]["specifications"]
-        tensors = {name: value.read() for name, value in root["state_dict"].items() if isinstance(value, Tensor)}
+        tensors = {name: value for name, value in root["state_dict"].items() if isinstance(value, Tensor)}
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of pyannote.audio: {error}") from error
     if not isinstance(specifications, Opaque) or not isinstance(specifications.state, dict):

@@ -11,7 +11,7 @@ import re
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -25,6 +25,7 @@ Array: TypeAlias = npt.NDArray[Any]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 BFLOAT16 = "bfloat16"  # NumPy has no such type, so these are read as float32
+MAX_PARAMETERS = 2_500_000_000  # XLS-R has 2.2 billion, Whisper 1.55; a file that claims more is not decompressed
 
 _MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format
 _SAFETENSORS_DTYPES = {
@@ -35,6 +36,8 @@ _MAX_NPY_HEADER_BYTES = 1 << 16
 _NPY_BFLOAT16 = ("|V2", "<V2")  # MLX writes two opaque bytes
 _ZIP_LOCAL_HEADER_BYTES = 30
 _MAX_AXES, _MAX_ITEM_BYTES = 64, 8  # of NumPy's arrays, and of the types above
+_FLOAT_DTYPES = ("<f2", ">f2", "<f4", ">f4", "<f8", ">f8", BFLOAT16)
+_PACKED_DTYPES = ("<u4",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,34 @@ class Tensor:
     shape: tuple[int, ...]
     dtype: str  # as NumPy writes it, such as "<f2", or "bfloat16"
     read: Callable[[], Array]  # memory-mapped and read-only where the file allows; bfloat16 becomes float32
+
+
+def read_expected(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    packed: Collection[str] = (),
+    max_parameters: int = MAX_PARAMETERS,
+) -> dict[str, Array]:
+    """The tensors that a network asks for, all of them looked at before the numbers of one are read.
+
+    packed : names of those that hold uint32; the others hold floating point
+    max_parameters : of all together
+
+    Raises CheckpointError, with the file and the tensor, for one that is missing or of another shape or type.
+    """
+    for name, shape in shapes.items():
+        if name not in tensors:
+            raise CheckpointError(f"{path}: tensor {name} of shape {shape} is missing")
+        if tensors[name].shape != shape:
+            raise CheckpointError(f"{path}: tensor {name} has shape {tensors[name].shape}, expected {shape}")
+        expected = "uint32" if name in packed else "floating point"
+        if tensors[name].dtype not in (_PACKED_DTYPES if name in packed else _FLOAT_DTYPES):
+            raise CheckpointError(f"{path}: tensor {name} has type {tensors[name].dtype}, expected {expected}")
+    if sum(math.prod(shape) for shape in shapes.values()) > max_parameters:
+        raise CheckpointError(f"{path} claims more than {max_parameters} parameters, as no network of its kind has")
+    return {name: tensors[name].read() for name in shapes}
 
 
 def open_safetensors(path: Path) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ The pipelines of pyannote.audio use it. A window goes through the convolutions o
 It takes 46 billion operations for 10 s, ten times the segmentation network: a job for a GPU.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,8 +16,8 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from whisperx.checkpoints.pyannote import read_checkpoint
-from whisperx.errors import CheckpointError
+from whisperx.checkpoints.pyannote import open_checkpoint
+from whisperx.checkpoints.tensors import read_expected
 from whisperx.models.speaker_encoder import fbank
 from whisperx.schema import Audio
 
@@ -25,21 +26,23 @@ Tensors: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 _FULL_SCALE = 1 << 15  # WeSpeaker's features are those of 16-bit samples
 _HAMMING = np.hamming(400).astype(np.float32)
-_N_BLOCKS = (3, 4, 6, 3)
+_LAYERS = ((32, 3), (64, 4), (128, 6), (256, 3))  # channels and blocks
+_N_POOLED = 2 * 256 * 10  # mean and deviation, channels, bands
+_USUAL_DIMENSIONS = 256
 _EPSILON = 1e-5  # of the batch normalisations
 
 
 class ResNet34:
     """The network, its batch normalisations folded into the convolutions.
 
-    tensors : the state dict of pyannote.audio's WeSpeakerResNet34. Raises KeyError for a missing one.
+    tensors : the state dict of pyannote.audio's WeSpeakerResNet34; `expected_shapes` lists them
     """
 
     def __init__(self, tensors: Tensors) -> None:
         self._first = _Convolution(tensors, "resnet.conv1", "resnet.bn1")
         self._blocks = [
             _Block(tensors, f"resnet.layer{layer}.{block}", stride=2 if layer > 1 and block == 0 else 1)
-            for layer, n_blocks in enumerate(_N_BLOCKS, start=1)
+            for layer, (_, n_blocks) in enumerate(_LAYERS, start=1)
             for block in range(n_blocks)
         ]
         self._weight = mx.array(tensors["resnet.seg_1.weight"].astype(np.float32))
@@ -72,11 +75,30 @@ def load_resnet(path: Path) -> ResNet34:
 
     Raises CheckpointError when the file is broken, or holds another network.
     """
-    tensors, _ = read_checkpoint(path)
-    try:
-        return ResNet34(tensors)
-    except KeyError as error:
-        raise CheckpointError(f"{path}: not a speaker embedding of pyannote.audio: it lacks {error}") from error
+    tensors, _ = open_checkpoint(path)
+    bias = tensors.get("resnet.seg_1.bias")
+    n_dimensions = math.prod(bias.shape) if bias is not None else _USUAL_DIMENSIONS
+    return ResNet34(read_expected(path, tensors, expected_shapes(n_dimensions)))
+
+
+def expected_shapes(n_dimensions: int) -> dict[str, tuple[int, ...]]:
+    """The weights of a network whose vectors have so many numbers, with their shapes in PyTorch's layout."""
+    shapes = _convolution_shapes("resnet.conv1", "resnet.bn1", 1, 32, 3)
+    n_in = 32
+    for layer, (n_out, n_blocks) in enumerate(_LAYERS, start=1):
+        for block in range(n_blocks):
+            name = f"resnet.layer{layer}.{block}"
+            shapes |= _convolution_shapes(f"{name}.conv1", f"{name}.bn1", n_in, n_out, 3)
+            shapes |= _convolution_shapes(f"{name}.conv2", f"{name}.bn2", n_out, n_out, 3)
+            if n_in != n_out:
+                shapes |= _convolution_shapes(f"{name}.shortcut.0", f"{name}.shortcut.1", n_in, n_out, 1)
+            n_in = n_out
+    return shapes | {"resnet.seg_1.weight": (n_dimensions, _N_POOLED), "resnet.seg_1.bias": (n_dimensions,)}
+
+
+def _convolution_shapes(name: str, norm: str, n_in: int, n_out: int, size: int) -> dict[str, tuple[int, ...]]:
+    norms = {f"{norm}.{part}": (n_out,) for part in ("weight", "bias", "running_mean", "running_var")}
+    return {f"{name}.weight": (n_out, n_in, size, size), **norms}
 
 
 class _Convolution:

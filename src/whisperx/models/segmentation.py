@@ -10,7 +10,8 @@ computed on a core each. The filters run once over neighbouring windows, though 
 itself: filtering is linear.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
@@ -21,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from whisperx.audio import SAMPLE_RATE
-from whisperx.checkpoints.pyannote import read_checkpoint
-from whisperx.checkpoints.tensors import open_safetensors
+from whisperx.checkpoints.pyannote import open_checkpoint
+from whisperx.checkpoints.tensors import Tensor, open_safetensors, read_expected
 from whisperx.errors import CheckpointError
 from whisperx.models.host import HostMath, host_math
 from whisperx.schema import Audio
@@ -99,14 +100,11 @@ class Segmentation:
             (_taps_as_rows(tensors[f"sincnet.conv1d.{n}.weight"]), tensors[f"sincnet.conv1d.{n}.bias"]) for n in (1, 2)
         ]
         self._norms = [(tensors[f"sincnet.norm1d.{n}.weight"], tensors[f"sincnet.norm1d.{n}.bias"]) for n in range(3)]
-        n_layers = sum(name.startswith("lstm.bias_ih") for name in tensors) // 2
         self._lstm = [
             tuple(_LstmWeights.of(tensors, f"l{layer}{direction}") for direction in ("", "_reverse"))
-            for layer in range(n_layers)
+            for layer in range(_n_lstm_layers(tensors))
         ]
-        n_linear = sum(name.startswith("linear.") for name in tensors) // 2
-        linear = [f"linear.{n}" for n in range(n_linear)]
-        self._linear = [(tensors[f"{name}.weight"].T, tensors[f"{name}.bias"]) for name in linear]
+        self._linear = [(tensors[f"{name}.weight"].T, tensors[f"{name}.bias"]) for name in _linear_layers(tensors)]
         self._classifier = tensors["classifier.weight"].T, tensors["classifier.bias"]
         n_classes = len(self._classifier[1])
         self._sets = None if max_active is None else _sets_of_speakers(n_classes, max_active)
@@ -254,12 +252,46 @@ def load_segmentation(path: Path) -> Segmentation:
 
     Raises CheckpointError when the file is broken, or holds another network.
     """
-    tensors, specifications = read_checkpoint(path)
+    stored, specifications = open_checkpoint(path)
+    tensors = read_expected(path, stored, _expected_shapes(stored))
     try:
         max_active = specifications.get("powerset_max_classes")
         return Segmentation(tensors, window_seconds=float(specifications["duration"]), max_active=max_active)
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
         raise CheckpointError(f"{path}: not a segmentation network of pyannote.audio: {error}") from error
+
+
+def _expected_shapes(stored: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """The weights of a network with as many layers as are stored, each linear one as wide as its bias is long."""
+    n_filters, n_channels, n_gates = 80, 60, 4 * _N_CELLS
+    shapes: dict[str, tuple[int, ...]] = {
+        f"sincnet.conv1d.0.filterbank.{edge}_hz_": (n_filters // 2, 1) for edge in ("low", "band")
+    }
+    for norm, size in (("wav_norm1d", 1), ("norm1d.0", n_filters), ("norm1d.1", n_channels), ("norm1d.2", n_channels)):
+        shapes |= {f"sincnet.{norm}.{part}": (size,) for part in ("weight", "bias")}
+    for number, n_in in ((1, n_filters), (2, n_channels)):
+        name = f"sincnet.conv1d.{number}"
+        shapes |= {f"{name}.weight": (n_channels, n_in, _TAPS), f"{name}.bias": (n_channels,)}
+    n_in = n_channels
+    for layer in range(_n_lstm_layers(stored)):
+        for suffix in (f"l{layer}", f"l{layer}_reverse"):
+            shapes |= {f"lstm.weight_ih_{suffix}": (n_gates, n_in), f"lstm.weight_hh_{suffix}": (n_gates, _N_CELLS)}
+            shapes |= {f"lstm.bias_{side}_{suffix}": (n_gates,) for side in ("ih", "hh")}
+        n_in = 2 * _N_CELLS
+    for name in [*_linear_layers(stored), "classifier"]:
+        n_out = math.prod(stored[f"{name}.bias"].shape) if f"{name}.bias" in stored else _N_CELLS
+        shapes |= {f"{name}.bias": (n_out,), f"{name}.weight": (n_out, n_in)}
+        n_in = n_out
+    return shapes
+
+
+def _n_lstm_layers(names: Iterable[str]) -> int:
+    """Those of which there is any tensor, so that one that lacks some is not taken for none."""
+    return len({name.removesuffix("_reverse").rpartition("_l")[2] for name in names if name.startswith("lstm.")})
+
+
+def _linear_layers(names: Iterable[str]) -> list[str]:
+    return sorted({name.rpartition(".")[0] for name in names if name.startswith("linear.")})
 
 
 def overlap_add(scores: FloatArray, geometry: Geometry, n_samples: int, *, hamming: bool = True) -> FloatArray:

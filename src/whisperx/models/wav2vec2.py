@@ -14,7 +14,7 @@ that could stop it. With recordings of some seconds a pass is large enough to ke
 import math
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from mlx import nn
 from mlx.utils import tree_flatten
 
 from whisperx.audio import SAMPLE_RATE
+from whisperx.checkpoints.tensors import Tensor, read_expected
 from whisperx.checkpoints.weights import find_weights, open_weights, read_json
 from whisperx.errors import CheckpointError
 from whisperx.models import ops
@@ -324,14 +325,14 @@ def load_wav2vec2(
     settings = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
     _check_supported(folder, settings)
     try:
-        arrays = _named_arrays(weights_file)
-        n_labels = len(_array(arrays, "lm_head.weight", weights_file))
+        tensors = _named_tensors(weights_file)
+        dims = dimensions(tensors, settings, weights_file)
+        arrays: Arrays = read_expected(weights_file, tensors, expected_shapes(dims))
         if torchaudio_labels is None:
-            labels = _labels(folder, n_labels)
+            labels = _labels(folder, dims.n_labels)
         else:
             arrays, labels = _as_torchaudio(arrays, torchaudio_labels, weights_file)
-        dims = dimensions(arrays, settings, weights_file)
-        _check_complete(arrays, dims, weights_file)
+            dims = replace(dims, n_labels=len(labels))
     except CheckpointError:
         raise
     except (TypeError, ValueError, LookupError, ArithmeticError) as error:  # sizes that are no sizes, or do not fit
@@ -346,18 +347,23 @@ def load_wav2vec2(
     return aligner, labels
 
 
-def dimensions(arrays: Arrays, settings: Mapping[str, Any], source: Path) -> Wav2Vec2Dimensions:
+def dimensions(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], source: Path) -> Wav2Vec2Dimensions:
     """Sizes from the shapes of the weights; what these do not tell from config.json, or as in published networks."""
 
     def shape(name: str) -> tuple[int, ...]:
-        return _array(arrays, name, source).shape
+        if name not in tensors:
+            raise CheckpointError(
+                f"{source} lacks {name}; expected a wav2vec2 or HuBERT network fine-tuned with CTC, "
+                "not a pre-trained one"
+            )
+        return tensors[name].shape
 
-    n_convs = _count(arrays, "feature_extractor.conv_layers.{}.conv.weight")
+    n_convs = _count(tensors, "feature_extractor.conv_layers.{}.conv.weight")
     convolutions = [shape(f"feature_extractor.conv_layers.{i}.conv.weight") for i in range(n_convs)]
     strides = tuple(settings.get("conv_stride", STRIDES))
     if len(strides) != n_convs:
         raise CheckpointError(f"{source}: {n_convs} convolutions but {len(strides)} strides; config.json should say")
-    conv_norm: Norm = "layer" if "feature_extractor.conv_layers.1.layer_norm.weight" in arrays else "group"
+    conv_norm: Norm = "layer" if "feature_extractor.conv_layers.1.layer_norm.weight" in tensors else "group"
     n_state, group_width, pos_kernel = shape("encoder.pos_conv_embed.conv.weight")
     n_head = settings.get("num_attention_heads", 16 if n_state >= 1024 else max(n_state // 64, 1))
     if n_head < 1 or n_state % n_head:
@@ -366,23 +372,23 @@ def dimensions(arrays: Arrays, settings: Mapping[str, Any], source: Path) -> Wav
         conv_dim=tuple(size[0] for size in convolutions),
         conv_kernel=tuple(size[2] for size in convolutions),
         conv_stride=strides,
-        conv_bias="feature_extractor.conv_layers.0.conv.bias" in arrays,
+        conv_bias="feature_extractor.conv_layers.0.conv.bias" in tensors,
         conv_norm=conv_norm,
         n_state=n_state,
-        n_layer=_count(arrays, "encoder.layers.{}.layer_norm.weight"),
+        n_layer=_count(tensors, "encoder.layers.{}.layer_norm.weight"),
         n_head=n_head,
         n_intermediate=shape("encoder.layers.0.feed_forward.intermediate_dense.weight")[0],
         pos_kernel=pos_kernel,
         pos_groups=n_state // group_width,
         stable_layer_norm=settings.get("do_stable_layer_norm", conv_norm == "layer"),
-        feature_norm="feature_projection.layer_norm.weight" in arrays,
+        feature_norm="feature_projection.layer_norm.weight" in tensors,
         n_labels=shape("lm_head.weight")[0],
         epsilon=settings.get("layer_norm_eps", 1e-5),
     )
 
 
-def _count(arrays: Arrays, pattern: str) -> int:
-    return next(i for i in range(len(arrays) + 1) if pattern.format(i) not in arrays)
+def _count(tensors: Mapping[str, Tensor], pattern: str) -> int:
+    return next(i for i in range(len(tensors) + 1) if pattern.format(i) not in tensors)
 
 
 # What the settings may say of networks that are computed as above. Each but the first three changes the computation.
@@ -416,19 +422,31 @@ _TORCHAUDIO_NAMES = (
     ("aux.", "lm_head."),
 )
 _POSITIONS = "encoder.pos_conv_embed.conv."
-_UNUSED = ("masked_spec_embed", "quantizer.", "project_q.", "project_hid.")  # of pre-training
 
 
-def _named_arrays(weights_file: Path) -> Arrays:
-    """All tensors under our names, weight normalisation worked out."""
-    tensors = open_weights(weights_file).tensors
-    arrays = {_our_name(name): tensor.read() for name, tensor in tensors.items()}
-    arrays = {name: array for name, array in arrays.items() if not name.startswith(_UNUSED)}
+def _named_tensors(weights_file: Path) -> dict[str, Tensor]:
+    """All tensors under our names, weight normalisation worked out where they are read."""
+    tensors = {_our_name(name): tensor for name, tensor in open_weights(weights_file).tensors.items()}
     for magnitude, direction in (("weight_g", "weight_v"), _PARAMETRISED):
-        if _POSITIONS + magnitude in arrays and _POSITIONS + direction in arrays:
-            g, v = (arrays.pop(_POSITIONS + name).astype(np.float32) for name in (magnitude, direction))
-            arrays[_POSITIONS + "weight"] = v * (g / np.sqrt(np.square(v).sum(axis=(0, 1), keepdims=True)))
-    return arrays
+        if _POSITIONS + magnitude in tensors and _POSITIONS + direction in tensors:
+            g, v = (tensors.pop(_POSITIONS + name) for name in (magnitude, direction))
+            tensors[_POSITIONS + "weight"] = _scaled_directions(weights_file, g, v)
+    return tensors
+
+
+def _scaled_directions(source: Path, magnitude: Tensor, direction: Tensor) -> Tensor:
+    """Weight normalisation (https://arxiv.org/abs/1602.07868): a magnitude for each place of the kernel."""
+    expected = (1, 1, *direction.shape[2:])
+    if magnitude.shape != expected:
+        raise CheckpointError(
+            f"{source}: the magnitudes of {_POSITIONS}weight have shape {magnitude.shape}, expected {expected}"
+        )
+
+    def read() -> npt.NDArray[Any]:
+        g, v = (tensor.read().astype(np.float32) for tensor in (magnitude, direction))
+        return np.asarray(v * (g / np.sqrt(np.square(v).sum(axis=(0, 1), keepdims=True))))
+
+    return Tensor(direction.shape, "<f4", read)
 
 
 _PARAMETRISED = ("parametrizations.weight.original0", "parametrizations.weight.original1")  # PyTorch 2's names of both
@@ -443,14 +461,6 @@ def _our_name(name: str) -> str:
     return name
 
 
-def _array(arrays: Arrays, name: str, source: Path) -> npt.NDArray[Any]:
-    if name not in arrays:
-        raise CheckpointError(
-            f"{source} lacks {name}; expected a wav2vec2 or HuBERT network fine-tuned with CTC, not a pre-trained one"
-        )
-    return arrays[name]
-
-
 def expected_shapes(dims: Wav2Vec2Dimensions) -> dict[str, tuple[int, ...]]:
     """The shape of each weight by our names, in PyTorch's layout: convolutions are [O, I, K]."""
     return {name: _torch_layout(array.shape) for name, array in _parameters(Wav2Vec2(dims)).items()}
@@ -458,13 +468,6 @@ def expected_shapes(dims: Wav2Vec2Dimensions) -> dict[str, tuple[int, ...]]:
 
 def _torch_layout(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (shape[0], shape[2], shape[1]) if len(shape) == 3 else shape
-
-
-def _check_complete(arrays: Arrays, dims: Wav2Vec2Dimensions, source: Path) -> None:
-    for name, expected in expected_shapes(dims).items():
-        shape = _array(arrays, name, source).shape
-        if shape != expected:
-            raise CheckpointError(f"{source}: {name} has shape {shape}, expected {expected}")
 
 
 def build_wav2vec2(arrays: Arrays, dims: Wav2Vec2Dimensions, dtype: mx.Dtype) -> Wav2Vec2:
@@ -504,7 +507,7 @@ _N_SPECIAL = 4  # fairseq's dictionaries begin with the blank and three tokens t
 
 def _as_torchaudio(arrays: Arrays, characters: str, source: Path) -> tuple[Arrays, dict[str, int]]:
     """Only the columns of the blank and the characters, which all these models have in the same order."""
-    n_columns = len(_array(arrays, "lm_head.weight", source))
+    n_columns = len(arrays["lm_head.weight"])
     if n_columns < _N_SPECIAL + len(characters):
         raise CheckpointError(f"{source} has {n_columns} labels, expected {_N_SPECIAL + len(characters)} or one more")
     columns = [0, *range(_N_SPECIAL, _N_SPECIAL + len(characters))]
