@@ -17,6 +17,8 @@ import pytest
 from huggingface_hub import errors
 
 from whisperx import hub
+from whisperx.alignment import load_align_model
+from whisperx.community import load_community_pipeline
 from whisperx.errors import ModelNotFoundError
 from whisperx.hub import MODELS, resolve
 
@@ -166,6 +168,16 @@ def test_an_unknown_name_lists_the_known_ones(model, fake_hub):
         resolve(model)
     assert isinstance(caught.value, ModelNotFoundError)
     assert "\n" not in str(caught.value)
+    assert fake_hub.requests == []
+
+
+@pytest.mark.parametrize("name", ["~who.is.that/x", "~who.is.that"])
+def test_a_folder_in_a_home_that_nobody_has_is_not_here(name, fake_hub):
+    with pytest.raises(ModelNotFoundError, match=f"no such model folder or file: {name}"):
+        resolve(name)
+    for load in (load_community_pipeline, lambda name: load_align_model("en", model_name=name)):
+        with pytest.raises(ModelNotFoundError, match=name):
+            load(name)
     assert fake_hub.requests == []
 
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from whisperx.audio import SAMPLE_RATE
 from whisperx.checkpoints.tensors import Array, Tensor, open_npz, read_expected
 from whisperx.errors import CheckpointError, ModelNotFoundError
-from whisperx.hub import Files, fetch, first_token
+from whisperx.hub import Files, fetch, first_token, local_path
 from whisperx.models.segmentation import FIRST_FRAME_MIDDLE, FRAME_STEP, Geometry, load_segmentation, overlap_add
 from whisperx.schema import Audio, ProgressCallback, Turn
 from whisperx.speaker_turns import Diarization, Segmenter, speaker_limits
@@ -84,7 +84,7 @@ def load_community_pipeline(
             token=first_token(token),
         )
 
-    folder = Path(name).expanduser()
+    folder = local_path(name)
     if folder.is_dir():
         missing = [file for file in _NETWORKS if not (folder / file).is_file()]
         if missing:

@@ -78,7 +78,7 @@ def resolve(
 
     Raises ModelNotFoundError when there is no such model, or when it is not here and cannot be downloaded.
     """
-    path = Path(model).expanduser()
+    path = local_path(model)
     if str(model) and path.exists():
         return path
     if not isinstance(model, str) or _looks_like_a_path(model):
@@ -123,6 +123,11 @@ def fetch(
     if folder is None and local_files_only:
         raise ModelNotFoundError(_advice(f"model {called!r} is not on this machine", repository))
     return folder or _download(called, repository, files, download_root, token)
+
+
+def local_path(name: str | os.PathLike[str]) -> Path:
+    """A path with `~` as the home folder, or as it is where nobody has such a home."""
+    return Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser raises RuntimeError for ~stranger
 
 
 def first_token(*tokens: str | bool | None) -> str | None:

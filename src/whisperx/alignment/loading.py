@@ -157,7 +157,7 @@ def _bundle_of_file(path: Path) -> _Bundle | None:
 
 def _find(name: str, bundle: _Bundle | None, model_dir: str | None, cache_only: bool) -> Path:
     """The folder or weights file of a model, downloaded where it must be."""
-    path = Path(name).expanduser()
+    path = hub.local_path(name)
     if name not in TORCHAUDIO_MODELS and path.exists():
         return path
     downloaded = None if bundle is None else _downloaded_by_torchaudio(bundle, model_dir)
@@ -180,7 +180,7 @@ def _find(name: str, bundle: _Bundle | None, model_dir: str | None, cache_only: 
 def _downloaded_by_torchaudio(bundle: _Bundle, model_dir: str | None) -> Path | None:
     """The weights where WhisperX leaves them: in `model_dir`, else in the cache of torch.hub."""
     torch_home = os.environ.get("TORCH_HOME") or os.environ.get("XDG_CACHE_HOME", "~/.cache") + "/torch"
-    folder = Path(model_dir or f"{torch_home}/hub/checkpoints").expanduser()
+    folder = hub.local_path(model_dir or f"{torch_home}/hub/checkpoints")
     return folder / bundle.file if (folder / bundle.file).is_file() else None
 
 
