@@ -8,7 +8,7 @@ NumPy, because a recording is diarized beside its transcription: the GPU is busy
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -33,7 +33,8 @@ _BLOCKS = ((12, 1), (24, 2), (16, 2))  # layers of each dense block, and the dil
 _GROWTH = 32  # channels that a dense layer adds
 _SEGMENT = 100  # frames of 20 ms over which a dense layer hears what is around
 _CHANNELS = 32  # of the two-dimensional convolutions
-_BANDS_AT_ONCE = 8  # output bands of such a convolution that one matrix product gives: they fit the cache
+_FRAMES_AT_ONCE = 512  # of pieces side by side, and
+_BANDS_AT_ONCE = 10  # through such a convolution: enough work in a call that threads seldom wait for the interpreter
 
 
 def fbank(audio: Audio, *, window: FloatArray | None = None) -> FloatArray:
@@ -89,9 +90,7 @@ class SpeakerEncoder:
 
     def __init__(self, tensors: Tensors) -> None:
         self._math = host_math()
-        scale, shift = _scale_and_shift(tensors, "head.bn1")
-        weight = tensors["head.conv1.weight"].astype(np.float32) * scale[:, None, None, None]
-        self._first = weight.reshape(len(weight), -1), shift[:, None]  # (32, 9), (32, 1)
+        self._first = _Convolution.of(tensors, "head.conv1", "head.bn1", stride=1)
         self._residuals = [
             _Residual.of(tensors, f"head.layer{layer}.{block}", stride=2 if block == 0 else 1)
             for layer in (1, 2)
@@ -123,63 +122,113 @@ class SpeakerEncoder:
 
         A piece with values that are no finite numbers has an embedding of NaN.
         """
-        embeddings = np.empty((len(pieces), N_DIMENSIONS), np.float32)
-        done: list[int] = []
+        embeddings = np.full((len(pieces), N_DIMENSIONS), np.nan, np.float32)
+        finite = [index for index, piece in enumerate(pieces) if np.isfinite(piece).all()]
+        done = len(pieces) - len(finite)
 
-        def embed(index: int) -> None:
-            embeddings[index] = self._embed(pieces[index])
-            done.append(index)
+        def embed(group: list[int]) -> None:
+            nonlocal done
+            embeddings[group] = self._embed([pieces[index] for index in group])
+            done += len(group)
             if on_piece is not None:
-                on_piece(len(done), len(pieces))
+                on_piece(done, len(pieces))
 
-        self._math.for_each(embed, range(len(pieces)))
+        self._math.for_each(embed, _grouped(finite, [len(pieces[index]) for index in finite]))
         return embeddings
 
-    def _embed(self, piece: FloatArray) -> FloatArray:
-        if not np.isfinite(piece).all():
-            return np.full(N_DIMENSIONS, np.nan, np.float32)
-        maps = self._first_maps((piece - piece.mean(axis=0)).T)  # (32, 82, T + 2), with zeros around
+    def _embed(self, pieces: list[FloatArray]) -> FloatArray:
+        """Pieces are laid side by side: larger products, and fewer of them."""
+        strip = _Strip.of(tuple(map(len, pieces)))
+        bands = np.zeros((N_MELS, 1, strip.width), np.float32)
+        for piece, frames in zip(pieces, strip.frames, strict=True):
+            bands[:, 0, frames] = (piece - piece.mean(axis=0)).T
+        maps = self._first(self._math, bands, strip)  # (80, 32, width)
         for residual in self._residuals:
-            maps = residual(self._math, maps)
-        maps = self._last(self._math, maps)  # (32, 12, T + 2)
+            maps = residual(self._math, maps, strip)
+        maps = self._last(self._math, maps, strip)  # (10, 32, width)
 
-        channels = np.pad(maps[:, 1:-1].reshape(-1, maps.shape[2]), ((0, 0), (1, 1)))  # (320, T + 4)
-        unfolded = np.lib.stride_tricks.sliding_window_view(channels, 5, axis=1)[:, ::2]  # (320, T / 2, 5)
+        channels = maps.transpose(1, 0, 2).reshape(-1, strip.width)  # (320, width)
+        unfolded = np.lib.stride_tricks.sliding_window_view(channels, 5, axis=1)[:, ::2]  # (320, n_rows, 5)
         rows = np.ascontiguousarray(unfolded.transpose(2, 0, 1)).reshape(-1, unfolded.shape[1]).T
         states = _multiply(self._math, rows, self._entry)
         states += self._shift
-        np.maximum(states, 0, out=states)  # (T / 2, 128)
+        np.maximum(states, 0, out=states)  # (n_rows, 128)
         for block in self._blocks:
-            states = block(self._math, states)
+            states = block(self._math, states, strip)
         states = _normalised(states, *self._norm_out)
+        return np.stack([self._vector(states[rows]) for rows in strip.rows])
 
+    def _vector(self, states: FloatArray) -> FloatArray:
         # The deviation of a single frame is not defined; such a piece has none.
         deviations = states.std(axis=0, ddof=1) if len(states) > 1 else np.zeros_like(states[0])
         vector = np.concatenate([states.mean(axis=0), deviations]) @ self._dense + self._shift_out
         normal: FloatArray = vector / max(float(np.linalg.norm(vector)), 1e-12)
         return normal
 
-    def _first_maps(self, mel: FloatArray) -> FloatArray:
-        """Mel bands `(80, n_frames)` -> maps `(32, 82, n_frames + 2)`: a convolution of one channel, as one product."""
-        matrix, shift = self._first
-        padded = np.pad(mel, 1)
-        unfolded = np.lib.stride_tricks.sliding_window_view(padded, mel.shape).reshape(len(matrix[0]), -1)
-        maps = np.zeros((len(matrix), *padded.shape), np.float32)
-        outputs = _multiply(self._math, matrix, unfolded)
-        outputs += shift
-        np.maximum(outputs.reshape(-1, *mel.shape), 0, out=maps[:, 1:-1, 1:-1])
-        return maps
+
+def _grouped(indices: list[int], lengths: list[int]) -> list[list[int]]:
+    """Neighbours together, as long as they have no more frames than the cache likes."""
+    groups: list[list[int]] = []
+    n_frames = 0
+    for index, length in zip(indices, lengths, strict=True):
+        if not groups or n_frames + length > _FRAMES_AT_ONCE:
+            groups.append([])
+            n_frames = 0
+        groups[-1].append(index)
+        n_frames += length
+    return groups
+
+
+@dataclass(frozen=True)
+class _Strip:
+    """Where pieces lie that are computed side by side: so far apart that no convolution reaches from one to the next
+    as long as what is between them is 0."""
+
+    width: int  # columns of the maps, one for each frame of a piece
+    frames: list[slice]  # columns of each piece
+    between: list[slice]  # columns of none
+    rows: list[slice]  # of each piece, in the dense layers, where there is one for two columns
+    rows_between: list[slice]
+    surroundings: list[FloatArray]  # for each piece
+
+    @classmethod
+    @lru_cache(maxsize=8)
+    def of(cls, lengths: tuple[int, ...]) -> "_Strip":
+        """Row r of the dense layers is heard from columns 2 r to 2 r + 4."""
+        frames, rows, end = [], [], -2
+        for length in lengths:
+            first, end = end + 4, end + 4 + 2 * ((length + 1) // 2)
+            frames.append(slice(first, first + length))
+            rows.append(slice(first // 2 - 1, end // 2 - 1))
+        width = end + 2
+        return cls(
+            width,
+            frames,
+            _between(frames, width),
+            rows,
+            _between(rows, rows[-1].stop),
+            [_surroundings(part.stop - part.start) for part in rows],
+        )
+
+    def clear(self, maps: FloatArray) -> None:
+        for columns in self.between:
+            maps[:, :, columns] = 0
+
+
+def _between(parts: list[slice], size: int) -> list[slice]:
+    starts, stops = [0, *(part.stop for part in parts)], [*(part.start for part in parts), size]
+    return [slice(start, stop) for start, stop in zip(starts, stops, strict=True) if start < stop]
 
 
 @dataclass(frozen=True)
 class _Convolution:
     """3 x 3, over bands and frames, with the normalisation that follows folded in, then the larger of it and 0.
 
-    Maps are `(32, n_bands + 2, n_frames + 2)` with zeros around. So the neighbours of all places in some bands lie in
-    one piece of memory, and each of the nine adds a matrix product without anything being copied.
+    Maps are `(n_bands, n_channels, width)`. Each band is laid out three times: a frame before, now and a frame after.
+    All that an output band hears then lies in one piece of memory.
     """
 
-    matrices: FloatArray  # (3, 3, 32, 32): for a neighbour above, here or below, before, now or after
+    matrix: FloatArray  # (32, 3 * 3 * n_in): above, here or below; before, now or after; a channel
     shift: FloatArray  # (32, 1)
     stride: int  # of bands
 
@@ -187,29 +236,42 @@ class _Convolution:
     def of(cls, tensors: Tensors, conv: str, norm: str, stride: int) -> "_Convolution":
         scale, shift = _scale_and_shift(tensors, norm)
         weight = tensors[f"{conv}.weight"].astype(np.float32) * scale[:, None, None, None]
-        return cls(np.ascontiguousarray(weight.transpose(2, 3, 0, 1)), shift[:, None], stride)
+        return cls(weight.transpose(0, 2, 3, 1).reshape(len(weight), -1), shift[:, None], stride)
 
-    def __call__(self, math: HostMath, maps: FloatArray, residual: FloatArray | None = None) -> FloatArray:
+    def __call__(
+        self, math: HostMath, maps: FloatArray, strip: _Strip, residual: FloatArray | None = None
+    ) -> FloatArray:
         """Maps of n bands -> maps of n / stride; `residual`, such maps too, is added before the larger is taken."""
-        _, n_rows, width = maps.shape
-        n_bands = (n_rows - 2) // self.stride
-        sources = [np.ascontiguousarray(maps[:, first :: self.stride]) for first in range(self.stride)]
-        outputs = np.empty((_CHANNELS, n_bands + 2, width), np.float32)
-        for band in range(0, n_bands, _BANDS_AT_ONCE):
-            begin = (band + 1) * width + 1
-            places = slice(begin, begin + min(_BANDS_AT_ONCE, n_bands - band) * width - 2)
-            part = _flat(outputs)[:, places]
-            for row, column in np.ndindex(3, 3):
-                first = (band + row // self.stride) * width + column
-                neighbours = _flat(sources[row % self.stride])[:, first : first + part.shape[1]]
-                math.multiply(self.matrices[row, column], neighbours, part, add=row + column > 0)
+        n_bands, n_channels, width = maps.shape
+        n_at_once = _BANDS_AT_ONCE // self.stride
+        heard = np.zeros((self.stride * (n_at_once - 1) + 3, 3, n_channels, width), np.float32)
+        step = 3 * n_channels * width
+        stack = np.lib.stride_tricks.sliding_window_view(heard.reshape(-1), 3 * step)[:: self.stride * step]
+        stack = stack.reshape(n_at_once, -1, width)
+        matrices = np.broadcast_to(self.matrix, (n_at_once, *self.matrix.shape))
+        outputs = np.empty((n_bands // self.stride, len(self.matrix), width), np.float32)
+        for band in range(0, len(outputs), n_at_once):
+            _unfold(maps, band * self.stride - 1, heard)
+            part = outputs[band : band + n_at_once]
+            math.multiply_stacks(matrices, stack, part)
             part += self.shift
             if residual is not None:
-                part += _flat(residual)[:, places]
+                part += residual[band : band + n_at_once]
             np.maximum(part, 0, out=part)
-        outputs[:, [0, -1]] = 0
-        outputs[:, :, [0, -1]] = 0
+        strip.clear(outputs)
         return outputs
+
+
+def _unfold(maps: FloatArray, first: int, heard: FloatArray) -> None:
+    """Bands from `first` on, a frame before, now and a frame after: `(n, 3, n_channels, width)`, filled; 0 where there
+    are no such bands."""
+    begin, end = max(first, 0), min(first + len(heard), len(maps))
+    heard[: begin - first] = 0
+    heard[end - first :] = 0
+    places, bands = heard[begin - first : end - first], maps[begin:end]
+    places[:, 0, :, 1:] = bands[:, :, :-1]
+    places[:, 1] = bands
+    places[:, 2, :, :-1] = bands[:, :, 1:]
 
 
 @dataclass(frozen=True)
@@ -217,7 +279,7 @@ class _Residual:
     """Two convolutions and a way around them."""
 
     convolutions: tuple[_Convolution, _Convolution]
-    shortcut: tuple[FloatArray, FloatArray] | None  # matrix (32, 32) and shift (32, 1), where bands are halved
+    shortcut: FloatArray | None  # matrix (32, 32), where bands are halved
 
     @classmethod
     def of(cls, tensors: Tensors, name: str, stride: int) -> "_Residual":
@@ -227,18 +289,15 @@ class _Residual:
             return cls((first, second), None)
         scale, shift = _scale_and_shift(tensors, f"{name}.shortcut.1")
         weight = tensors[f"{name}.shortcut.0.weight"][:, :, 0, 0].astype(np.float32)
-        return cls((first, second), (weight * scale[:, None], shift[:, None]))
+        return cls((first, replace(second, shift=second.shift + shift[:, None])), weight * scale[:, None])
 
-    def __call__(self, math: HostMath, maps: FloatArray) -> FloatArray:
+    def __call__(self, math: HostMath, maps: FloatArray, strip: _Strip) -> FloatArray:
         around = maps
         if self.shortcut is not None:
-            matrix, shift = self.shortcut
-            halved = np.ascontiguousarray(maps[:, [0, *range(1, maps.shape[1] - 1, 2), -1]])
-            around = _multiply(math, matrix, _flat(halved))
-            around += shift
-            around = around.reshape(halved.shape)
+            around = np.empty_like(maps[::2])
+            math.multiply_stacks(np.broadcast_to(self.shortcut, (len(around), *self.shortcut.shape)), maps[::2], around)
         first, second = self.convolutions
-        return second(math, first(math, maps), around)
+        return second(math, first(math, maps, strip), strip, around)
 
 
 @dataclass(frozen=True)
@@ -269,21 +328,29 @@ class _Layer:
             dilation,
         )
 
-    def __call__(self, math: HostMath, states: FloatArray, outputs: FloatArray) -> None:
-        """States `(n_frames, n_in)` -> outputs `(n_frames, 32)`, filled."""
+    def __call__(self, math: HostMath, states: FloatArray, outputs: FloatArray, strip: _Strip) -> None:
+        """States `(n_rows, n_in)` -> outputs `(n_rows, 32)`, filled."""
         narrow = _multiply(math, self.norm.cut(states), self.narrow)
         narrow += self.narrow_shift
-        np.maximum(narrow, 0, out=narrow)  # (n_frames, 128)
+        np.maximum(narrow, 0, out=narrow)  # (n_rows, 128)
+        for rows in strip.rows_between:
+            narrow[rows] = 0
 
-        products = _multiply(math, narrow, self.local)  # (n_frames, 3 * 32)
+        products = _multiply(math, narrow, self.local)  # (n_rows, 3 * 32)
         before, here, after = np.split(products, 3, axis=1)
         outputs[:] = here
         outputs[self.dilation :] += before[: -self.dilation]
         outputs[: -self.dilation] += after[self.dilation :]
 
-        hidden = np.maximum(_surroundings(len(narrow)) @ narrow @ self.context[0] + self.context[1], 0)
-        gates = 1 / (1 + np.exp(-(hidden @ self.gate[0] + self.gate[1])))  # (n_segments, 32)
-        outputs *= np.repeat(gates, _SEGMENT, axis=0)[: len(outputs)]
+        for rows, surroundings in zip(strip.rows, strip.surroundings, strict=True):
+            heard = _multiply(math, surroundings, narrow[rows])
+            hidden = np.maximum(_multiply(math, heard, self.context[0]) + self.context[1], 0)
+            gates = 0.5 + 0.5 * np.tanh(
+                0.5 * (_multiply(math, hidden, self.gate[0]) + self.gate[1])
+            )  # (n_segments, 32)
+            part = outputs[rows]
+            for segment, gate in enumerate(gates):
+                part[segment * _SEGMENT : (segment + 1) * _SEGMENT] *= gate
 
 
 @dataclass(frozen=True)
@@ -302,13 +369,15 @@ class _Block:
         weight = tensors[f"{transit}.linear.weight"][:, :, 0].astype(np.float32).T
         return cls(layers, norm, weight * norm.scale[:, None], norm.shift @ weight)
 
-    def __call__(self, math: HostMath, states: FloatArray) -> FloatArray:
-        n_frames, n_in = states.shape
-        everything = np.empty((n_frames, n_in + _GROWTH * len(self.layers)), np.float32)
+    def __call__(self, math: HostMath, states: FloatArray, strip: _Strip) -> FloatArray:
+        n_rows, n_in = states.shape
+        n_all = n_in + _GROWTH * len(self.layers)
+        # Were a row a power of two long, all rows would fall on the same few places of the cache.
+        everything = np.empty((n_rows, n_all + 16), np.float32)[:, :n_all]
         everything[:, :n_in] = states
         for number, layer in enumerate(self.layers):
             n_known = n_in + number * _GROWTH
-            layer(math, everything[:, :n_known], everything[:, n_known : n_known + _GROWTH])
+            layer(math, everything[:, :n_known], everything[:, n_known : n_known + _GROWTH], strip)
         states = _multiply(math, self.norm.cut(everything), self.transit)
         states += self.shift
         return states
@@ -347,10 +416,6 @@ class _Norm:
         """`(n, n_channels)`: what is left is to multiply by `scale` and to add `shift`."""
         y = np.maximum(x, self.least)
         return y if self.most is None else np.minimum(y, self.most, out=y)
-
-
-def _flat(maps: FloatArray) -> FloatArray:
-    return maps.reshape(len(maps), -1)
 
 
 def _multiply(math: HostMath, a: FloatArray, b: FloatArray) -> FloatArray:
