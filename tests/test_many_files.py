@@ -38,6 +38,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("**/*.wav", ["b.wav", "deep/er/d.wav", "talk [1].wav"]),
         ("talk [1].wav", ["talk [1].wav"]),
         ("no\0file", ["no\0file"]),
+        ("long" * 100, ["long" * 100]),
     ],
 )
 def test_an_argument_stands_for_recordings(argument: str, paths: list[str], tree: Path) -> None:

@@ -31,9 +31,13 @@ def find_recordings(argument: str) -> list[str]:
     Raises AudioError for a folder without recordings and for a pattern that fits nothing.
     """
     path = Path(argument)
-    if argument == STDIN or _is_file(path):
+    try:
+        exists, is_folder = path.exists(), path.is_dir()
+    except (OSError, ValueError):  # a name that no file can have: whoever opens it says so
         return [argument]
-    if path.is_dir():
+    if argument == STDIN or (exists and not is_folder):
+        return [argument]
+    if is_folder:
         found = sorted(str(file) for file in path.iterdir() if file.suffix.lower() in _SUFFIXES and file.is_file())
         if not found:
             raise AudioError(f"the folder {argument!r} holds no recordings; folders below it are not looked into.")
@@ -44,13 +48,6 @@ def find_recordings(argument: str) -> list[str]:
     if not found:
         raise AudioError(f"no file fits the pattern {argument!r}.")
     return found
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.exists() and not path.is_dir()
-    except (OSError, ValueError):  # a name that no file can have: whoever opens it says so
-        return False
 
 
 def output_names(paths: Sequence[str]) -> list[str]:
