@@ -72,6 +72,7 @@ def main() -> None:
     parser.add_argument("--batch_sizes", default="1,4,8,16", type=lambda text: [int(n) for n in text.split(",")])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--compute_type", default="default")
     parser.add_argument("--beam_size", type=int, default=1)
     parser.add_argument("--references", type=Path)
     args = parser.parse_args()
@@ -83,10 +84,14 @@ def main() -> None:
     pipeline = load_model(
         args.model,
         device=args.device,
+        compute_type=args.compute_type,
         asr_options={"beam_size": args.beam_size, "temperatures": 0.0},
         backend="mlx",
     )
-    print(f"{len(files)} recordings, {seconds:.0f} s, model {args.model}, {platform.platform()}, {versions()}")
+    print(
+        f"{len(files)} recordings, {seconds:.0f} s, model {args.model}, {pipeline.device}, {platform.platform()}, "
+        f"{versions()}"
+    )
 
     for size in args.batch_sizes:
         timed(pipeline, audio[: 40 * SAMPLE_RATE], size)
@@ -126,6 +131,7 @@ def main() -> None:
         "audio_seconds": round(seconds, 1),
         "model": str(args.model),
         "device": pipeline.device,
+        "compute_type": args.compute_type,
         "beam_size": args.beam_size,
         "versions": versions(),
         "auto": pipeline.best_batch_size(pipeline.options),

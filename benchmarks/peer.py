@@ -23,7 +23,7 @@ def ours(settings: dict) -> Transcribe:
 
     pipeline = load_model(
         settings["model"],
-        device="auto",
+        device=settings["device"],
         compute_type=settings.get("compute_type", "default"),
         asr_options={"beam_size": settings["beam_size"], "temperatures": 0.0},
         language="en",
@@ -36,6 +36,11 @@ def ours(settings: dict) -> Transcribe:
         return " ".join(segment["text"] for segment in result["segments"])
 
     return transcribe
+
+
+def torch_device(settings: dict) -> str:
+    """Of the programs that know nothing of Metal, or not all of it."""
+    return "cuda" if settings["device"] == "cuda" else "cpu"
 
 
 def mlx_whisper(settings: dict) -> Transcribe:
@@ -77,7 +82,7 @@ def openai_whisper(settings: dict) -> Transcribe:
     with np.load(settings["model"]) as arrays, tempfile.NamedTemporaryFile(suffix=".pt") as file:
         state = {name: torch.from_numpy(arrays[name]) for name in arrays if name != "dims"}
         torch.save({"dims": json.loads(str(arrays["dims"])), "model_state_dict": state}, file.name)
-        model = whisper.load_model(file.name)
+        model = whisper.load_model(file.name, device=torch_device(settings))
 
     def transcribe(samples: np.ndarray) -> str:
         return model.transcribe(
@@ -86,21 +91,32 @@ def openai_whisper(settings: dict) -> Transcribe:
             temperature=0.0,
             beam_size=settings["beam_size"] if settings["beam_size"] > 1 else None,
             condition_on_previous_text=False,
-            fp16=torch.cuda.is_available(),
+            fp16=model.device.type == "cuda",
         )["text"]
 
     return transcribe
 
 
 def transformers(settings: dict) -> Transcribe:
+    import torch
     from transformers import pipeline
 
-    recognizer = pipeline("automatic-speech-recognition", model=settings["model"], chunk_length_s=30)
+    device = torch_device(settings)
+    recognizer = pipeline(
+        "automatic-speech-recognition",
+        model=settings["model"],
+        chunk_length_s=30,
+        device=device,
+        dtype=torch.float16 if device == "cuda" else torch.float32,
+        model_kwargs={"attn_implementation": "sdpa"},
+    )
     if recognizer.tokenizer.pad_token_id is None:
         recognizer.tokenizer.pad_token_id = recognizer.model.config.eos_token_id
 
     def transcribe(samples: np.ndarray) -> str:
         generate = {"num_beams": settings["beam_size"], "do_sample": False}
+        if getattr(recognizer.model.generation_config, "is_multilingual", False):
+            generate |= {"language": "en", "task": "transcribe"}
         answer = recognizer(samples.copy(), batch_size=settings["batch_size"], generate_kwargs=generate)
         return answer["text"]
 
@@ -110,7 +126,9 @@ def transformers(settings: dict) -> Transcribe:
 def faster_whisper(settings: dict) -> Transcribe:
     from faster_whisper import BatchedInferencePipeline, WhisperModel
 
-    model = WhisperModel(settings["model"], compute_type=settings["compute_type"])
+    model = WhisperModel(
+        settings["model"], device=torch_device(settings), compute_type=settings.get("compute_type", "default")
+    )
     options = {
         "language": "en",
         "beam_size": settings["beam_size"],

@@ -1,6 +1,7 @@
 """Ours and other programs, side by side: the same weights, the same recordings, each as its users install it.
 
-    python -m benchmarks.peers AUDIO [AUDIO ...] --model FOLDER [--beam_size 1] [--rounds 3] [--without mlx-whisper]
+    python -m benchmarks.peers AUDIO [AUDIO ...] --model FOLDER [--beam_size 1] [--batch_sizes 16] [--rounds 3]
+      [--device cpu] [--without mlx-whisper]
 
 Each program lives in an environment of its own under --work (build/peers), which the first run makes with pip; one
 that cannot be installed or does not run is named with its last line, not hidden. FOLDER is a model that `--model`
@@ -9,7 +10,8 @@ so that no time goes into reading files. Each runs in a process of its own, and 
 from the start of the process to the first transcript (imports and loading included), `seconds` the median of the
 rounds after it, `memory` the most that the process held. A program that takes longer than `--patience` is named with
 that. Settings are alike: English, temperature 0 without fallback, greedy or so many beams, no text carried from one
-window to the next; else each program's own defaults, its voice detection if it has one. With a `.json` beside each
+window to the next; on an NVIDIA GPU float16, in environments with CUDA, and scaled dot product attention where one can
+choose (transformers); else each program's own defaults, its voice detection if it has one. With a `.json` beside each
 recording whose "text" is what is said, or `--references` as in benchmarks.batch, the word error rate stands beside the
 speed.
 
@@ -20,12 +22,13 @@ gain of the BLAS. The last line is JSON.
 import argparse
 import json
 import platform
+import shutil
 import statistics
 import struct
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import Timer
 from time import perf_counter
@@ -58,40 +61,40 @@ class Peer:
         return self.requirements[0].partition("[")[0] if self.requirements else ""
 
 
-_MLX_WHISPER = ("mlx-whisper", "mlx[cpu]", "mkl") if sys.platform == "linux" else ("mlx-whisper",)
-PEERS = (
-    Peer("ours, mlx, batch 1", "ours", (), "folder", {"backend": "mlx", "batch_size": 1}),
-    Peer("ours, mlx, batch 16", "ours", (), "folder", {"backend": "mlx", "batch_size": 16}),
-    Peer("ours, ctranslate2", "ours", (), "folder", {"backend": "ctranslate2", "batch_size": 16}),
-    Peer(
-        "ours, ctranslate2, int8",
-        "ours",
-        (),
-        "folder",
-        {"backend": "ctranslate2", "batch_size": 16, "compute_type": "int8"},
-    ),
-    Peer("mlx-whisper", "mlx_whisper", _MLX_WHISPER, "mlx", has_beams=False),
-    Peer("mlx-whisper, our BLAS", "mlx_whisper", _MLX_WHISPER, "mlx", {"preload": True}, has_beams=False),
-    Peer("lightning-whisper-mlx", "lightning", ("lightning-whisper-mlx", "mlx[cpu]"), "mlx", has_beams=False),
-    Peer("openai-whisper", "openai_whisper", ("openai-whisper",), "openai"),
-    Peer("transformers", "transformers", ("transformers", "torch"), "folder", {"batch_size": 16}),
-    Peer("faster-whisper", "faster_whisper", ("faster-whisper",), "ctranslate2", {"compute_type": "float32"}),
-    Peer(
-        "faster-whisper, batched",
-        "faster_whisper",
-        ("faster-whisper",),
-        "ctranslate2",
-        {"compute_type": "float32", "batch_size": 16},
-    ),
-    Peer(
-        "faster-whisper, batched, int8",
-        "faster_whisper",
-        ("faster-whisper",),
-        "ctranslate2",
-        {"compute_type": "int8", "batch_size": 16},
-    ),
-    Peer("pywhispercpp", "whisper_cpp", ("pywhispercpp",), "ggml"),
-)
+def peers(device: str, batch_sizes: list[int]) -> list[Peer]:
+    """All of them, those that compute in batches once for each size, ours at 1 too."""
+    mlx = ("mlx[cuda13]",) if device == "cuda" else ("mlx[cpu]", "mkl") if sys.platform == "linux" else ("mlx",)
+    in_floats = {"compute_type": "float16" if device == "cuda" else "float32"}
+    in_int8 = {"compute_type": "int8_float16" if device == "cuda" else "int8"}
+    singles = [
+        Peer("mlx-whisper", "mlx_whisper", ("mlx-whisper", *mlx), "mlx", has_beams=False),
+        Peer("lightning-whisper-mlx", "lightning", ("lightning-whisper-mlx", mlx[0]), "mlx", has_beams=False),
+        Peer("openai-whisper", "openai_whisper", ("openai-whisper",), "openai"),
+        Peer("faster-whisper", "faster_whisper", ("faster-whisper",), "ctranslate2", in_floats),
+    ]
+    if "mkl" in mlx:
+        singles.append(replace(singles[0], name="mlx-whisper, our BLAS", settings={"preload": True}))
+    if device != "cuda":  # its wheels compute on CPUs and with Metal
+        singles.append(Peer("pywhispercpp", "whisper_cpp", ("pywhispercpp",), "ggml"))
+    batched = [
+        Peer("ours, mlx", "ours", (), "folder", {"backend": "mlx"}),
+        Peer("ours, ctranslate2", "ours", (), "folder", {"backend": "ctranslate2"}),
+        Peer("ours, ctranslate2, int8", "ours", (), "folder", {"backend": "ctranslate2"} | in_int8),
+        Peer("transformers", "transformers", ("transformers", "torch"), "folder"),
+        Peer("faster-whisper", "faster_whisper", ("faster-whisper",), "ctranslate2", in_floats),
+        Peer("faster-whisper, int8", "faster_whisper", ("faster-whisper",), "ctranslate2", in_int8),
+    ]
+    in_batches = [
+        replace(peer, name=f"{peer.name}, batch {size}", settings=peer.settings | {"batch_size": size})
+        for peer in batched
+        for size in (sorted({1, *batch_sizes}) if peer is batched[0] else batch_sizes)
+    ]
+    return [replace(peer, settings=peer.settings | {"device": device}) for peer in in_batches + singles]
+
+
+def is_named(peer: Peer, names: list[str]) -> bool:
+    """By its name, or by that without its batch size."""
+    return peer.name in names or peer.name.partition(", batch ")[0] in names
 
 
 # ---- environments and models ----
@@ -267,6 +270,8 @@ def main() -> None:
     parser.add_argument("audio", nargs="+", type=Path)
     parser.add_argument("--model", required=True, type=Path)
     parser.add_argument("--beam_size", type=int, default=1)
+    parser.add_argument("--batch_sizes", default="16", type=lambda text: [int(n) for n in text.split(",")])
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: cuda if nvidia-smi is")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--patience", type=float, default=600, help="seconds after which a program is given up")
     parser.add_argument("--work", type=Path, default=Path("build/peers"))
@@ -276,6 +281,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="of the joined recordings, the first so many")
     args = parser.parse_args()
 
+    device = "cuda" if args.device == "auto" and shutil.which("nvidia-smi") else args.device
     args.work.mkdir(parents=True, exist_ok=True)
     samples = joined(args.audio)[: None if args.seconds is None else int(args.seconds * SAMPLE_RATE)]
     audio = args.work / "audio.npy"
@@ -283,12 +289,13 @@ def main() -> None:
     n_seconds = len(samples) / SAMPLE_RATE
     expected = reference(args.audio, args.references) if args.seconds is None else None
     print(
-        f"{n_seconds:.0f} s of audio, {args.model.name}, beam size {args.beam_size}, {platform.platform()}", flush=True
+        f"{n_seconds:.0f} s of audio, {args.model.name}, beam size {args.beam_size}, {device}, {platform.platform()}",
+        flush=True,
     )
 
     running = []
-    for peer in PEERS:
-        if peer.name in args.without or (args.only and peer.name not in args.only):
+    for peer in peers(device, args.batch_sizes):
+        if is_named(peer, args.without) or (args.only and not is_named(peer, args.only)):
             continue
         started = start(peer, args.model, audio, args.work, args.beam_size, args.patience)
         if isinstance(started, str):

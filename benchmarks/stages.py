@@ -1,19 +1,20 @@
 """How near is each stage to what this machine can do? Speech detection, mel, encoder and decoder beside their floors.
 
-    python -m benchmarks.stages [--shapes tiny,base,small,large-v3,turbo] [--device cpu] [--rows 1,2,4,8,16,32]
+    python -m benchmarks.stages [--shapes tiny,base,small,large-v3,turbo] [--device cpu] [--compute_type float16]
+      [--rows 1,2,4,8,16,32]
 
-The networks have the shapes of Whisper's and random weights, in the type that the device computes in: speed does not
-depend on what they are. First the machine is measured: `GEMM` is the rate of its matrix products of 2048 rows and
-columns, `memory` how fast it reads 256 MB, with all cores. A floor is the larger of two times: operations of the
-matrix products over GEMM, bytes of weights and of keys and values over memory. `share` is floor over measured time:
-100 % cannot be had.
+The networks have the shapes of Whisper's and random weights: speed does not depend on what they are. The type is that
+in which the device computes by default, or `--compute_type`. First the machine is measured in it: `GEMM` is the rate of
+matrix products of 2048 rows and columns (a GPU: 8192), `memory` how fast 256 MB (a GPU: 4 GB) are read, with all cores.
+A floor is the larger of two times: operations of the matrix products over GEMM, bytes of weights and of keys and values
+over memory. `share` is floor over measured time: 100 % cannot be had.
 
 For each shape: one chunk of 30 s through the encoder; one step of the decoder with so many rows, logits and choice
 included, 60 tokens into the transcripts; and one step of a single row without batch invariance, that is with products
 of one row (`P = 1`). Two lines tell what the fixed number of rows in a product brings and costs: a row of the fullest
 batch beside that single row, and a single row with and without it.
 
-Times are medians over `--repeats`. The last line is JSON.
+Times are medians over `--repeats`, each read when the device is done. The last line is JSON.
 """
 
 import argparse
@@ -36,6 +37,7 @@ from whisperx.models.blas import blas_in_use
 from whisperx.models.devices import find_device
 from whisperx.models.host import host_math
 from whisperx.models.ops import Array, to_host
+from whisperx.models.whisper.compute_types import DTYPES
 from whisperx.models.whisper.loading import assemble, default_rows_per_tile
 from whisperx.models.whisper.model import KVCache, Whisper
 from whisperx.vads import load_vad
@@ -51,7 +53,7 @@ POSITION = 60  # tokens before the step that is timed
 
 
 def seconds(work: Callable[[], object], repeats: int) -> float:
-    """Median over `repeats`, after two runs that are not counted."""
+    """Median over `repeats`, after two runs that are not counted. `mx.eval` returns when the device is done."""
     times = []
     for _ in range(repeats + 2):
         start = perf_counter()
@@ -62,14 +64,15 @@ def seconds(work: Callable[[], object], repeats: int) -> float:
 
 def machine(dtype: mx.Dtype) -> tuple[float, float]:
     """Operations and bytes a second."""
-    n = 2048
+    on_cpu = mx.default_device() == mx.cpu
+    n, n_products = (2048, 1) if on_cpu else (8192, 4)  # so much that what a launch costs a GPU does not show
     a, b = mx.random.normal((n, n)).astype(dtype), mx.random.normal((n, n)).astype(dtype)
-    gemm = 2 * n**3 / seconds(lambda: a @ b, 5)
-    if mx.default_device() == mx.cpu:  # where MLX adds up on one core
+    gemm = n_products * 2 * n**3 / seconds(lambda: [a @ b for _ in range(n_products)], 5)
+    if on_cpu:  # where MLX adds up on one core
         blocks = list(np.ones((256, 1 << 18), np.float32))
         return gemm, (256 << 20) / seconds(lambda: host_math().for_each(np.sum, blocks), 5)
-    many = mx.zeros((256 << 20) // dtype.size, dtype)
-    return gemm, many.nbytes / seconds(lambda: many.sum(), 5)
+    many = [mx.zeros((1 << 30) // dtype.size, dtype) for _ in range(4)]
+    return gemm, (4 << 30) / seconds(lambda: [block.sum() for block in many], 5)
 
 
 def random_whisper(dims: WhisperDimensions, dtype: mx.Dtype, rows_per_tile: int) -> Whisper:
@@ -79,7 +82,7 @@ def random_whisper(dims: WhisperDimensions, dtype: mx.Dtype, rows_per_tile: int)
     }
     model = assemble(dims, weights, None, rows_per_tile)
     mx.eval(model.parameters())
-    if mx.default_device() == mx.cpu:
+    if mx.default_device() == mx.cpu and dtype == mx.float32:
         to_host(model)
     return model
 
@@ -125,7 +128,7 @@ def time_shape(
     print(f"{name:9} encoder   {1e3 * encode:9.1f} ms   floor {1e3 * floor:8.1f} ms   share {floor / encode:4.0%}")
     result: dict[str, object] = {"encoder": {"seconds": encode, "floor": floor}, "steps": {}}
     steps = {}
-    for n in rows:
+    for n in sorted({1, *rows}):
         operations, size = step_floor(dims, n, dtype.size)
         steps[n], floor = time_step(model, n, repeats), max(operations / gemm, size / memory)
         print(
@@ -149,15 +152,17 @@ def main() -> None:
     parser.add_argument("--shapes", default="tiny,base,small,large-v3,turbo", type=lambda text: text.split(","))
     parser.add_argument("--rows", default="1,2,4,8,16,32", type=lambda text: [int(n) for n in text.split(",")])
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--compute_type", choices=DTYPES)
     parser.add_argument("--repeats", type=int, default=15)
     args = parser.parse_args()
 
     device = find_device(args.device)
     mx.set_default_device(device)
     on_cpu = device == mx.Device(mx.cpu)
-    dtype = mx.float32 if on_cpu else mx.float16
+    compute_type = args.compute_type or ("float32" if on_cpu else "float16")
+    dtype = DTYPES[compute_type]
     versions = {package: version(package) for package in ("whisperx-mlx", "mlx", "numpy")}
-    print(f"{platform.platform()}, {blas_in_use() if on_cpu else device}, {versions}")
+    print(f"{platform.platform()}, {blas_in_use() if on_cpu else device}, {compute_type}, {versions}")
     gemm, memory = machine(dtype)
     print(f"GEMM {gemm / 1e9:.0f} GFLOP/s, memory {memory / 1e9:.1f} GB/s")
 
@@ -168,7 +173,10 @@ def main() -> None:
     print(f"of an hour: speech detection {detect:.1f} s, mel {mel:.1f} s")
     shapes = {name: time_shape(name, args.rows, args.repeats, gemm, memory, dtype) for name in args.shapes}
     print(
-        json.dumps({"gemm": gemm, "memory": memory, "vad": detect, "mel": mel, "versions": versions, "shapes": shapes})
+        json.dumps(
+            {"compute_type": compute_type, "gemm": gemm, "memory": memory, "vad": detect, "mel": mel}
+            | {"versions": versions, "shapes": shapes}
+        )
     )
 
 
