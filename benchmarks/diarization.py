@@ -31,13 +31,13 @@ from pathlib import Path
 from benchmarks.der import Errors, best_agreement, score
 from whisperx.audio import SAMPLE_RATE, load_audio
 from whisperx.diarize import Diarizer, load_diarizer
-from whisperx.models.segmentation import packaged_segmentation
+from whisperx.models.segmentation import packaged_powerset_segmentation
 from whisperx.models.speaker_encoder import load_speaker_encoder
 from whisperx.schema import Audio, Turn
 from whisperx.speaker_turns import DiarizeSettings, find_voices, turns_of_voices
 from whisperx.word_speakers import assign_speakers
 
-DISTANCES = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75)
+DISTANCES = (0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
 LEAST_SECONDS = (1.0, 2.0, 3.0)
 SCORINGS = {
     "all": {"collar": 0.0},
@@ -108,7 +108,7 @@ def share_of_words(words: list[Word], turns: list[Turn]) -> float:
 
 def choose(half: list[Recording]) -> None:
     """Print, for each pair of settings, how many recordings of a half have the right number, and the errors."""
-    segmenter, encoder, defaults = packaged_segmentation(), load_speaker_encoder(), DiarizeSettings()
+    segmenter, encoder, defaults = packaged_powerset_segmentation(), load_speaker_encoder(), DiarizeSettings()
     geometry = segmenter.geometry(defaults.step_seconds)
     heard = []
     for recording in half:

@@ -1,4 +1,5 @@
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from whisperx.models.segmentation import (
     Segmentation,
     load_segmentation,
     overlap_add,
+    packaged_powerset_segmentation,
     packaged_segmentation,
     sinc_filters,
 )
@@ -49,9 +51,10 @@ def network() -> Segmentation:
     return Segmentation(random_tensors(3))
 
 
-def test_speech_scores_high_and_the_silence_around_it_low(demo_audio: Path):
+@pytest.mark.parametrize("packaged", [packaged_segmentation, packaged_powerset_segmentation])
+def test_speech_scores_high_and_the_silence_around_it_low(demo_audio: Path, packaged: Callable[[], Segmentation]):
     audio = np.pad(load_audio(demo_audio)[: 3 * SAMPLE_RATE], 16000)
-    network = packaged_segmentation()
+    network = packaged()
     speech = overlap_add(network.scores(audio).max(axis=2, keepdims=True), network.geometry(), len(audio))[:, 0]
     middles = (FIRST_FRAME_MIDDLE + FRAME_STEP * np.arange(len(speech))) / SAMPLE_RATE
     assert speech[(middles > 1.7) & (middles < 3.1)].mean() > 0.9

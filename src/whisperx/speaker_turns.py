@@ -2,7 +2,7 @@
 
     segmentation -> voices -> embeddings -> clustering -> turns
 
-A network says who is active in each window of 5 s, without knowing who was there in the window before. Each such voice
+A network says who is active in each window of 10 s, without knowing who was there in the window before. Each such voice
 becomes a vector, from moments when it speaks alone; clustering tells which voices are one speaker; what the windows say
 about a speaker is averaged where they overlap. All of it runs offline with weights that come with this package, on the
 CPU, beside a transcription.
@@ -24,7 +24,7 @@ from whisperx.models.segmentation import (
     FRAME_STEP,
     Geometry,
     overlap_add,
-    packaged_segmentation,
+    packaged_powerset_segmentation,
 )
 from whisperx.models.speaker_encoder import fbank, load_speaker_encoder
 from whisperx.schema import Audio, ProgressCallback, Turn
@@ -43,13 +43,13 @@ _MAX_CLUSTERED = 2000  # voices that are clustered; the others of a long recordi
 class DiarizeSettings:
     """How voices become speakers. docs/diarization.md says how the defaults were chosen."""
 
-    step_seconds: float = 2.5  # from one window to the next: less is slower and a little more exact
+    step_seconds: float = 5.0  # from one window to the next: less is slower and a little more exact
     onset: float = 0.5  # a voice is active from this score on
     min_embedded_seconds: float = 0.1  # a voice heard for less is nobody's
-    max_embedded_seconds: float = 2.5  # of a voice in a window that its vector is made of
+    max_embedded_seconds: float = 5.0  # of a voice in a window that its vector is made of
     min_clustered_seconds: float = 0.6  # a voice that is alone for less does not decide who there is
-    max_distance: float = 0.65  # between two speakers, 1 - cosine: less finds more speakers
-    min_speaker_seconds: float = 3.0  # who is heard alone for less is taken for another speaker, unless asked for
+    max_distance: float = 0.55  # between two speakers, 1 - cosine: less finds more speakers
+    min_speaker_seconds: float = 2.0  # who is heard alone for less is taken for another speaker, unless asked for
     min_pause_seconds: float = 0.3  # a shorter one does not end a turn
     min_turn_seconds: float = 0.1  # a shorter one is dropped
 
@@ -118,7 +118,7 @@ def diarize(
     The same recording always gives the same turns. Raises OptionError for numbers of speakers that make no sense.
     """
     fewest, most = speaker_limits(num_speakers, min_speakers, max_speakers)
-    segmenter = packaged_segmentation() if segmenter is None else segmenter
+    segmenter = packaged_powerset_segmentation() if segmenter is None else segmenter
     encoder = load_speaker_encoder() if encoder is None else encoder
     report = _rising(progress_callback)
 

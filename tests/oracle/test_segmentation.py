@@ -16,10 +16,11 @@ from torch.nn import functional as F  # noqa: N812
 
 from whisperx.audio import SAMPLE_RATE, load_audio
 from whisperx.models import segmentation
-from whisperx.models.segmentation import Segmentation, packaged_segmentation
+from whisperx.models.segmentation import Segmentation, packaged_powerset_segmentation, packaged_segmentation
 
 TOLERANCE = 1e-4
-ASSET = Path(segmentation.__file__).parents[1] / "assets" / "pyannote_segmentation.safetensors"
+ASSETS = Path(segmentation.__file__).parents[1] / "assets"
+SETS = [c for size in range(3) for c in combinations(range(3), size)]
 
 
 class SincFilters(nn.Module):
@@ -77,7 +78,14 @@ class PyanNet(nn.Module):
 @pytest.fixture(scope="module")
 def original() -> PyanNet:
     network = PyanNet(3).eval()
-    network.load_state_dict(load_file(ASSET))
+    network.load_state_dict(load_file(ASSETS / "pyannote_segmentation.safetensors"))
+    return network
+
+
+@pytest.fixture(scope="module")
+def powerset() -> PyanNet:
+    network = PyanNet(7).eval()
+    network.load_state_dict(load_file(ASSETS / "pyannote_segmentation_3.safetensors"))
     return network
 
 
@@ -128,13 +136,27 @@ def test_loudness_and_a_constant_are_handled_alike(original: PyanNet, shared: Pa
     assert_as_exact_as_torch(original, (scale * audio + offset).astype(np.float32), 1)
 
 
-def test_powerset_network_says_the_likeliest_set(tmp_path: Path):
+@pytest.mark.parametrize("file", ["pyannote_sample.wav", "diarizationExample.wav", "ami_pyannote/tst00.wav"])
+def test_packaged_powerset_network_says_the_likeliest_set(powerset: PyanNet, shared: Path, file: str):
+    audio = load_audio(shared / "audio" / "diarization" / file)[: 22 * SAMPLE_RATE]
+    classes = windows_of(deepcopy(powerset).double(), audio, 160000, 80000).argmax(axis=-1)
+    assert len(np.unique(classes)) >= 3, "too few classes to tell anything"
+    scores = packaged_powerset_segmentation().scores(audio, step_seconds=5)
+    assert scores.shape == (4, 589, 3)
+    assert (scores != members_of(classes)).mean() < 1e-3  # two classes within rounding of each other
+
+
+def members_of(classes: np.ndarray) -> np.ndarray:
+    """Who is active in each class, `(..., 3)`."""
+    return np.array([[speaker in members for speaker in range(3)] for members in SETS])[classes]
+
+
+def test_powerset_network_says_the_likeliest_set():
     torch.manual_seed(0)
     network = PyanNet(7).eval()
     for name, parameter in network.named_parameters():
         if "norm" not in name and "filterbank" not in name:
             nn.init.normal_(parameter, std=0.15)
-    sets = [c for size in range(3) for c in combinations(range(3), size)]
     audio = (np.random.default_rng(0).standard_normal(13 * SAMPLE_RATE) * np.hanning(13 * SAMPLE_RATE)).astype("f4")
     classes = windows_of(network, audio, 160000, 16000).argmax(axis=-1)
     assert len(np.unique(classes)) >= 5, "too few classes to tell anything"
@@ -142,8 +164,7 @@ def test_powerset_network_says_the_likeliest_set(tmp_path: Path):
     tensors = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     scores = Segmentation(tensors, window_seconds=10, max_active=2).scores(audio)
     assert scores.shape == (4, 589, 3)
-    expected = np.array([[speaker in members for speaker in range(3)] for members in sets])[classes]
-    assert (scores != expected).mean() < 1e-4  # two classes within rounding of each other
+    assert (scores != members_of(classes)).mean() < 1e-4  # two classes within rounding of each other
 
 
 def dequantized(path: Path) -> dict[str, np.ndarray]:
@@ -180,8 +201,7 @@ def test_segmentation_3_says_what_its_onnx_file_says(shared: Path):
     scores = Segmentation(dequantized(path), window_seconds=10, max_active=2).scores(audio)[0]
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     classes = session.run(None, {"x": audio[None, None]})[0][0].argmax(axis=-1)
-    sets = [c for size in range(3) for c in combinations(range(3), size)]
-    expected = np.array([[speaker in members for speaker in range(3)] for members in sets])[classes]
+    expected = members_of(classes)
     assert len(np.unique(classes)) >= 3, "too few classes to tell anything"
     assert (scores == expected).all(axis=1).mean() > 0.85
     assert (scores.any(axis=1) == expected.any(axis=1)).mean() > 0.95

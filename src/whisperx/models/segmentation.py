@@ -36,8 +36,7 @@ FRAME_FIELD = 991  # samples that a frame is computed from before the LSTM: 62 m
 FIRST_FRAME_MIDDLE = FRAME_FIELD // 2  # samples from the start of a window to the middle of its first frame: 31 ms
 STEP = 0.1  # of a window, from one window to the next: pyannote's default
 
-_WEIGHTS = Path(__file__).parents[1] / "assets" / "pyannote_segmentation.safetensors"
-_WEIGHTS_WINDOW_SECONDS = 5.0
+_ASSETS = Path(__file__).parents[1] / "assets"
 
 _SINC_TAPS = 251
 _SINC_STRIDE = 10
@@ -242,9 +241,21 @@ class Segmentation:
 
 @cache
 def packaged_segmentation() -> Segmentation:
-    """pyannote/segmentation, with the weights in this package: windows of 5 s, three speakers; read once."""
-    tensors = {name: tensor.read() for name, tensor in open_safetensors(_WEIGHTS).items()}
-    return Segmentation(tensors, window_seconds=_WEIGHTS_WINDOW_SECONDS)
+    """pyannote/segmentation, with the weights in this package: windows of 5 s, three speakers, each with a score; read
+    once. It serves voice detection."""
+    return Segmentation(_packaged("pyannote_segmentation"), window_seconds=5)
+
+
+@cache
+def packaged_powerset_segmentation() -> Segmentation:
+    """pyannote/segmentation-3.0, with the weights in this package: windows of 10 s, three speakers of whom two may be
+    active at once; read once. It serves diarization."""
+    return Segmentation(_packaged("pyannote_segmentation_3"), window_seconds=10, max_active=2)
+
+
+def _packaged(name: str) -> dict[str, FloatArray]:
+    tensors = open_safetensors(_ASSETS / f"{name}.safetensors")
+    return {name: tensor.read().astype(np.float32) for name, tensor in tensors.items()}
 
 
 def load_segmentation(path: Path) -> Segmentation:
