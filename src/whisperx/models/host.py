@@ -84,10 +84,13 @@ class NumpyMath:
             work(piece)
 
 
+_ROWS, _PLAIN, _TRANSPOSED = 101, 111, 112  # mkl_cblas.h
+_SIZE = 4  # of a float32
+
+
 class MklMath:
     """MKL's sgemm and vector mathematics, single-threaded in each of as many workers as MKL has threads."""
 
-    _ROWS, _PLAIN, _TRANSPOSED = 101, 111, 112  # mkl_cblas.h
     _LOW_ACCURACY = 1  # mkl_vml_defines.h: VML_LA, at most 1 ulp; the same for every element of a vector
 
     def __init__(self, library: ctypes.CDLL) -> None:
@@ -104,14 +107,17 @@ class MklMath:
 
     def multiply(self, a: Floats, b: Floats, out: Floats, *, add: bool = False) -> None:
         (m, n), k = out.shape, a.shape[1]
-        sizes = (self._ROWS, self._order(a), self._order(b), m, n, k)
-        self._mkl.cblas_sgemm(*sizes, 1.0, *self._matrix(a), *self._matrix(b), float(add), *self._matrix(out))
+        (a_order, *a_place), (b_order, *b_place), (_, *place) = _matrix(a), _matrix(b), _matrix(out)
+        self._mkl.cblas_sgemm(_ROWS, a_order, b_order, m, n, k, 1.0, *a_place, *b_place, float(add), *place)
 
     def multiply_stacks(self, a: Floats, b: Floats, out: Floats) -> None:
         (n_products, m, n), k = out.shape, a.shape[2]
-        sizes = (self._ROWS, self._order(a[0]), self._order(b[0]), m, n, k)
-        stacks = [(*self._matrix(x[0]), x.strides[0] // x.itemsize) for x in (a, b, out)]
-        self._mkl.cblas_sgemm_batch_strided(*sizes, 1.0, *stacks[0], *stacks[1], 0.0, *stacks[2], n_products)
+        (a_order, *a_place), (b_order, *b_place), (_, *place) = (
+            (*_matrix(x[0]), x.strides[0] // x.itemsize) for x in (a, b, out)
+        )
+        self._mkl.cblas_sgemm_batch_strided(
+            _ROWS, a_order, b_order, m, n, k, 1.0, *a_place, *b_place, 0.0, *place, n_products
+        )
 
     def exp(self, x: Floats) -> None:
         self._mkl.vmsExp(x.size, x.ctypes.data, x.ctypes.data, self._LOW_ACCURACY)
@@ -146,13 +152,13 @@ class MklMath:
             self._pools[n_workers] = ThreadPoolExecutor(n_workers, "whisperx-host")
         return self._pools[n_workers]
 
-    def _order(self, x: Floats) -> int:
-        return self._PLAIN if x.strides[1] == x.itemsize else self._TRANSPOSED
 
-    def _matrix(self, x: Floats) -> tuple[int, int]:
-        """Address, and how many elements it is from one row, or column, to the next.
+def _matrix(x: Floats) -> tuple[int, int, int]:
+    """Order, address, and how many elements it is from one row, or column, to the next.
 
-        NumPy says anything of the way to the next row where there is but one; MKL wants no less than a row.
-        """
-        length = x.shape[1] if self._order(x) == self._PLAIN else x.shape[0]
-        return x.ctypes.data, max(max(x.strides) // x.itemsize, length)
+    NumPy says anything of the way to the next row where there is but one; MKL wants no less than a row.
+    """
+    row, column = x.strides
+    if column == _SIZE:
+        return _PLAIN, x.ctypes.data, max(row // _SIZE, x.shape[1])
+    return _TRANSPOSED, x.ctypes.data, max(column // _SIZE, row // _SIZE, x.shape[0])

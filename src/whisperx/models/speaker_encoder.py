@@ -7,7 +7,7 @@ and deviation over time become a vector of 192 numbers. Two vectors of the same 
 NumPy, because a recording is diarized beside its transcription: the GPU is busy then, and these matrices suit a CPU.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -111,27 +111,19 @@ class SpeakerEncoder:
         dense = tensors["xvector.dense.linear.weight"][:, :, 0].astype(np.float32)  # (192, 1024)
         self._dense = np.ascontiguousarray((dense * scale[:, None]).T)
 
-    def __call__(
-        self, pieces: Sequence[FloatArray], *, on_piece: Callable[[int, int], None] | None = None
-    ) -> FloatArray:
+    def __call__(self, pieces: Sequence[FloatArray]) -> FloatArray:
         """Embeddings of length 1, float32 `(n, 192)`, one for each piece; computed on all cores.
 
         pieces : what `fbank` gives, float32 `(n_frames, 80)`, any number of frames from 1 up; frames need not have
             followed one another
-        on_piece : called with pieces done, pieces in all
 
         A piece with values that are no finite numbers has an embedding of NaN.
         """
         embeddings = np.full((len(pieces), N_DIMENSIONS), np.nan, np.float32)
         finite = [index for index, piece in enumerate(pieces) if np.isfinite(piece).all()]
-        done = len(pieces) - len(finite)
 
         def embed(group: list[int]) -> None:
-            nonlocal done
             embeddings[group] = self._embed([pieces[index] for index in group])
-            done += len(group)
-            if on_piece is not None:
-                on_piece(done, len(pieces))
 
         self._math.for_each(embed, _grouped(finite, [len(pieces[index]) for index in finite]))
         return embeddings
@@ -189,7 +181,13 @@ class _Strip:
     between: list[slice]  # columns of none
     rows: list[slice]  # of each piece, in the dense layers, where there is one for two columns
     rows_between: list[slice]
-    surroundings: list[FloatArray]  # for each piece
+    surroundings: list[FloatArray]  # of each piece
+    segments: list[slice]  # of each piece, among those of all
+    segment_of_row: npt.NDArray[np.intp]
+
+    @property
+    def n_segments(self) -> int:
+        return int(self.segments[-1].stop)
 
     @classmethod
     @lru_cache(maxsize=8)
@@ -201,14 +199,14 @@ class _Strip:
             frames.append(slice(first, first + length))
             rows.append(slice(first // 2 - 1, end // 2 - 1))
         width = end + 2
-        return cls(
-            width,
-            frames,
-            _between(frames, width),
-            rows,
-            _between(rows, rows[-1].stop),
-            [_surroundings(part.stop - part.start) for part in rows],
-        )
+        surroundings = [_surroundings(part.stop - part.start) for part in rows]
+        ends = np.cumsum([len(means) for means in surroundings]).tolist()
+        segments = [slice(start, stop) for start, stop in zip([0, *ends[:-1]], ends, strict=True)]
+        segment_of_row = np.zeros(rows[-1].stop, np.intp)
+        for part, of_piece in zip(rows, segments, strict=True):
+            segment_of_row[part] = of_piece.start + np.arange(part.stop - part.start) // _SEGMENT
+        between, rows_between = _between(frames, width), _between(rows, rows[-1].stop)
+        return cls(width, frames, between, rows, rows_between, surroundings, segments, segment_of_row)
 
     def clear(self, maps: FloatArray) -> None:
         for columns in self.between:
@@ -328,9 +326,9 @@ class _Layer:
             dilation,
         )
 
-    def __call__(self, math: HostMath, states: FloatArray, outputs: FloatArray, strip: _Strip) -> None:
-        """States `(n_rows, n_in)` -> outputs `(n_rows, 32)`, filled."""
-        narrow = _multiply(math, self.norm.cut(states), self.narrow)
+    def __call__(self, math: HostMath, cut: FloatArray, outputs: FloatArray, strip: _Strip) -> None:
+        """What is left of states `(n_rows, n_in)` -> outputs `(n_rows, 32)`, filled."""
+        narrow = _multiply(math, cut, self.narrow)
         narrow += self.narrow_shift
         np.maximum(narrow, 0, out=narrow)  # (n_rows, 128)
         for rows in strip.rows_between:
@@ -338,19 +336,22 @@ class _Layer:
 
         products = _multiply(math, narrow, self.local)  # (n_rows, 3 * 32)
         before, here, after = np.split(products, 3, axis=1)
-        outputs[:] = here
-        outputs[self.dilation :] += before[: -self.dilation]
-        outputs[: -self.dilation] += after[self.dilation :]
+        here[self.dilation :] += before[: -self.dilation]
+        here[: -self.dilation] += after[self.dilation :]
+        np.multiply(here, self._gates(math, narrow, strip), out=outputs)
 
-        for rows, surroundings in zip(strip.rows, strip.surroundings, strict=True):
-            heard = _multiply(math, surroundings, narrow[rows])
-            hidden = np.maximum(_multiply(math, heard, self.context[0]) + self.context[1], 0)
-            gates = 0.5 + 0.5 * np.tanh(
-                0.5 * (_multiply(math, hidden, self.gate[0]) + self.gate[1])
-            )  # (n_segments, 32)
-            part = outputs[rows]
-            for segment, gate in enumerate(gates):
-                part[segment * _SEGMENT : (segment + 1) * _SEGMENT] *= gate
+    def _gates(self, math: HostMath, narrow: FloatArray, strip: _Strip) -> FloatArray:
+        """The weights of the outputs `(n_rows, 32)`, the same for all rows of a segment."""
+        around = np.empty((strip.n_segments, narrow.shape[1]), np.float32)
+        for rows, segments, means in zip(strip.rows, strip.segments, strip.surroundings, strict=True):
+            math.multiply(means, narrow[rows], around[segments])
+        hidden = _multiply(math, around, self.context[0])
+        hidden += self.context[1]
+        np.maximum(hidden, 0, out=hidden)
+        gates = _multiply(math, hidden, self.gate[0])
+        gates += self.gate[1]
+        of_rows: FloatArray = (0.5 + 0.5 * np.tanh(0.5 * gates))[strip.segment_of_row]
+        return of_rows
 
 
 @dataclass(frozen=True)
@@ -374,11 +375,13 @@ class _Block:
         n_all = n_in + _GROWTH * len(self.layers)
         # Were a row a power of two long, all rows would fall on the same few places of the cache.
         everything = np.empty((n_rows, n_all + 16), np.float32)[:, :n_all]
+        left = np.empty((n_rows, n_all + 16), np.float32)[:, :n_all]
         everything[:, :n_in] = states
         for number, layer in enumerate(self.layers):
             n_known = n_in + number * _GROWTH
-            layer(math, everything[:, :n_known], everything[:, n_known : n_known + _GROWTH], strip)
-        states = _multiply(math, self.norm.cut(everything), self.transit)
+            cut = layer.norm.cut(everything[:, :n_known], left[:, :n_known])
+            layer(math, cut, everything[:, n_known : n_known + _GROWTH], strip)
+        states = _multiply(math, self.norm.cut(everything, left), self.transit)
         states += self.shift
         return states
 
@@ -412,9 +415,9 @@ class _Norm:
         least, most = np.where(scale > 0, bound, -np.inf), np.where(scale < 0, bound, np.inf)
         return cls(least.astype(np.float32), most.astype(np.float32) if (scale < 0).any() else None, scale, shift)
 
-    def cut(self, x: FloatArray) -> FloatArray:
-        """`(n, n_channels)`: what is left is to multiply by `scale` and to add `shift`."""
-        y = np.maximum(x, self.least)
+    def cut(self, x: FloatArray, out: FloatArray) -> FloatArray:
+        """`(n, n_channels)` into `out`: what is left is to multiply by `scale` and to add `shift`."""
+        y = np.maximum(x, self.least, out=out)
         return y if self.most is None else np.minimum(y, self.most, out=y)
 
 
