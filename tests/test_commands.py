@@ -9,7 +9,8 @@ import pytest
 
 from whisperx import doctor, models_command
 from whisperx.alignment import DEFAULT_ALIGN_MODELS_HF
-from whisperx.hub import MODELS
+from whisperx.alignment.loading import ALIGN_FILES
+from whisperx.hub import MODELS, WHISPER_FILES
 
 COMMIT = "c" * 40
 WEIGHTS = b"weights" * 1000
@@ -111,6 +112,14 @@ def test_remove_deletes_one_model_alone(run, cache):
 )
 def test_a_name_stands_for_a_repository(name, repository):
     assert next(iter(models_command.repositories_of(name))) == repository
+
+
+@pytest.mark.parametrize("needed", [WHISPER_FILES, ALIGN_FILES])
+def test_a_repository_of_ones_own_may_be_a_whisper_or_an_aligner(needed):
+    files = models_command.repositories_of("owner/model")["owner/model"]
+    assert {*needed.required, *needed.optional} <= {*files.required, *files.optional}
+    assert files.weights == needed.weights
+    assert "vocab.json" not in files.required
 
 
 @pytest.mark.parametrize(("name", "message"), [("huge", "no model 'huge'"), ("align:xx", "No default align-model")])

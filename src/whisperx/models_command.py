@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from whisperx.errors import ModelNotFoundError, WhisperXError
 from whisperx.hub import CONVERSIONS, MODELS, WHISPER_FILES, Files, cached, fetch
 
 _ALIGN = "align:"  # in front of a language
+_ANY_FILES = replace(  # of a repository that may hold a Whisper or an alignment model
+    WHISPER_FILES, optional=(*WHISPER_FILES.optional, *ALIGN_FILES.required, *ALIGN_FILES.optional)
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,8 +73,10 @@ def repositories_of(name: str) -> dict[str, Files]:
             raise ModelNotFoundError(f"No default align-model for language: {language}")
     if name in TORCHAUDIO_MODELS or name in DEFAULT_ALIGN_MODELS_HF.values():
         return {_on_the_hub(name): ALIGN_FILES}
-    if name in MODELS or re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        return {MODELS.get(name, name): WHISPER_FILES}
+    if name in MODELS:
+        return {MODELS[name]: WHISPER_FILES}
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        return {name: _ANY_FILES}
     raise ModelNotFoundError(
         f"no model {name!r}; expected one of {', '.join(MODELS)}, owner/name, align:LANGUAGE, "
         f"{', '.join((*TORCHAUDIO_MODELS, *PIPELINES))}"
