@@ -139,7 +139,15 @@ def test_the_doctor_tells_what_there_is(capsys):
     for thing in ("platform", "python", "mlx", "ffmpeg", "cache", "token"):
         assert any(line[4:].startswith(thing) for line in out.splitlines()), thing
     assert status in (0, 1)
-    assert doctor.main(["--help"]) == 0
+
+
+def test_the_doctor_takes_no_arguments_but_help(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        doctor.main(["--help"])
+    assert "how to mend what is wrong" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(SystemExit, match="2"):
+        doctor.main(["--fix"])
+    assert "unrecognized arguments: --fix" in capsys.readouterr().err
 
 
 def test_what_is_wrong_comes_with_a_remedy(capsys, monkeypatch, tmp_path):

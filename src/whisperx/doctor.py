@@ -1,5 +1,6 @@
 """The `whisperx-doctor` command: what this machine has of all that the program needs, and how to mend what is wrong."""
 
+import argparse
 import os
 import platform
 import shutil
@@ -25,9 +26,7 @@ class Finding:
 
 def main(argv: list[str] | None = None) -> int:
     """Print the findings and return the exit status: 0 unless something is wrong that has to be mended."""
-    if argv if argv is not None else sys.argv[1:]:
-        print(__doc__)
-        return 0
+    argparse.ArgumentParser(prog="whisperx-doctor", description=__doc__).parse_args(argv)
     findings = [finding for check in CHECKS for finding in check()]
     for finding in findings:
         sign = "ok " if finding.remedy is None else "!! " if finding.is_fatal else "-- "
