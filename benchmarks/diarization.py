@@ -16,17 +16,27 @@ all where people speak at once.
 The recordings are sorted by name and dealt out in turn into two halves. With --choose, the distance between speakers
 and the least that a speaker speaks are tried out, and the table of the first half says which are best: those are the
 defaults. At the end the speed, and all figures as a JSON line.
+
+    python -m benchmarks.diarization --minutes 20,60,180
+
+does nothing of that, but shows what length costs: pieces of 10 to 30 s of the five recordings, at random and louder or
+softer, make a long one. Each length is a process of its own; `memory` is the most that it held, `beyond samples` that
+less the samples (float32, 16 kHz).
 """
 
 import argparse
 import itertools
 import json
 import re
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from benchmarks.der import Errors, best_agreement, score
 from whisperx.audio import SAMPLE_RATE, load_audio
@@ -45,6 +55,21 @@ SCORINGS = {
     "no overlap": {"collar": 0.0, "overlap": False},
     "neither": {"collar": 0.25, "overlap": False},
 }
+
+WORKER = """
+import json, resource, sys, time
+from pathlib import Path
+from benchmarks.diarization import long_recording
+from whisperx.diarize import load_diarizer
+audio = long_recording(Path(sys.argv[1]), float(sys.argv[2]))
+diarizer = load_diarizer(sys.argv[3] or None)
+wall, processor = time.perf_counter(), time.process_time()
+speakers = len(diarizer(audio).embeddings)
+seconds = {"seconds": time.perf_counter() - wall, "processor": time.process_time() - processor}
+unit = 1 if sys.platform == "darwin" else 1024
+memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+print(json.dumps(seconds | {"memory": memory, "samples": audio.nbytes, "speakers": speakers}))
+"""
 
 
 @dataclass(frozen=True)
@@ -145,12 +170,50 @@ def measure(diarizer: Diarizer, several: list[Recording]) -> dict[str, dict[str,
     return figures
 
 
+def long_recording(folder: Path, minutes: float) -> Audio:
+    random = np.random.default_rng(0)
+    sources = [recording.audio for recording in recordings(folder / "diarization")]
+    audio: Audio = np.empty(round(60 * minutes * SAMPLE_RATE), np.float32)
+    start = 0
+    while start < len(audio):
+        source = sources[random.integers(len(sources))]
+        n_samples = min(int(random.integers(10, 30)) * SAMPLE_RATE, len(source), len(audio) - start)
+        first = random.integers(len(source) - n_samples + 1)
+        piece = source[first : first + n_samples]
+        audio[start : start + n_samples] = piece * np.float32(random.uniform(0.5, 1))
+        start += n_samples
+    return audio
+
+
+def measure_lengths(folder: Path, several: list[float], pipeline: str | None) -> None:
+    print(
+        f"{'minutes':>7} {'seconds':>8} {'x real time':>11} {'processor s/h':>13} {'memory':>8} {'beyond samples':>15}"
+    )
+    rows = []
+    for minutes in several:
+        command = [sys.executable, "-c", WORKER, str(folder), str(minutes), pipeline or ""]
+        row = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+        rows.append({"minutes": minutes} | row)
+        beyond = (row["memory"] - row["samples"]) / 1e6
+        speed, per_hour = 60 * minutes / row["seconds"], 60 * row["processor"] / minutes
+        print(
+            f"{minutes:>7g} {row['seconds']:>8.1f} {speed:>11.1f} {per_hour:>13.0f} {row['memory'] / 1e6:>5.0f} MB "
+            f"{beyond:>12.0f} MB",
+            flush=True,
+        )
+    print(json.dumps(rows))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", nargs="?", default="../shared/audio", type=Path)
     parser.add_argument("--pipeline", help="name or folder of a pipeline of pyannote; by default the packaged one")
     parser.add_argument("--choose", action="store_true", help="try out settings on the first half")
+    parser.add_argument("--minutes", type=lambda text: [float(n) for n in text.split(",")], help="cost by length")
     arguments = parser.parse_args()
+    if arguments.minutes:
+        measure_lengths(arguments.folder, arguments.minutes, arguments.pipeline)
+        return
     several = sorted(recordings(arguments.folder / "diarization"), key=lambda recording: recording.name)
     if arguments.choose:
         choose(several[::2])

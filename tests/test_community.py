@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from test_segmentation import random_tensors, specifications, write_pyannote
@@ -14,8 +15,8 @@ from whisperx import community
 from whisperx.audio import SAMPLE_RATE
 from whisperx.checkpoints.tensors import Tensor
 from whisperx.community import COMMUNITY, LEGACY, CommunityPipeline, load_community_pipeline
-from whisperx.diarize import load_diarizer
-from whisperx.errors import CheckpointError, ModelNotFoundError, OptionError
+from whisperx.diarize import DiarizationPipeline, load_diarizer
+from whisperx.errors import BackendError, CheckpointError, ModelNotFoundError, OptionError
 from whisperx.models import resnet, segmentation
 from whisperx.models.resnet import load_resnet
 from whisperx.models.segmentation import FIRST_FRAME_MIDDLE, FRAME_STEP, Geometry, load_segmentation
@@ -168,6 +169,28 @@ def test_folder_of_a_pipeline_is_loaded_and_what_it_lacks_is_named(tmp_path: Pat
     write_pyannote(tmp_path / "embedding" / "pytorch_model.bin", random_tensors(7), described)
     with pytest.raises(CheckpointError, match=r"embedding.pytorch_model\.bin: tensor resnet\.\S+ of shape"):
         load_community_pipeline(tmp_path)
+
+
+def test_embeddings_run_on_the_device_asked_for_or_with_a_warning_on_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    for part, tensors in (("segmentation", random_tensors(7)), ("embedding", resnet_tensors())):
+        (tmp_path / part).mkdir()
+        write_pyannote(tmp_path / part / "pytorch_model.bin", tensors, specifications(duration=10))
+    asked = []
+
+    def without_gpu(name: str) -> mx.Device:
+        asked.append(name)
+        if name == "cuda:1":
+            raise BackendError("no such GPU")
+        return mx.Device(mx.cpu)
+
+    monkeypatch.setattr(resnet, "find_device", without_gpu)
+    load_diarizer(tmp_path)
+    load_diarizer(tmp_path, device="cuda:1")
+    DiarizationPipeline(tmp_path, device="cpu")
+    assert asked == ["auto", "cuda:1", "cpu", "cpu"]
+    assert caplog.messages == ["embeddings of voices run on the CPU: no such GPU"]
 
 
 XVEC = {"mean1": np.zeros(256), "lda": np.eye(256)[:, :128], "mean2": np.zeros(128)}

@@ -1,4 +1,4 @@
-"""The pipeline with its own networks, on sound that nobody makes by speaking."""
+"""The pipeline with its own networks, on sound that nobody makes by speaking, or that is very short."""
 
 from pathlib import Path
 
@@ -42,6 +42,17 @@ def test_nobody_speaks_in_noise():
 def test_speakers_asked_for_in_noise_are_a_warning(caplog: pytest.LogCaptureFixture):
     assert diarize(white_noise(), num_speakers=3) == Diarization([], {})
     assert caplog.messages == ["Only 0 of 3 speakers could be told apart in this recording"]
+
+
+@pytest.mark.parametrize("n_samples", [0, 1, 399, SAMPLE_RATE])
+def test_nobody_speaks_in_next_to_nothing(n_samples: int):
+    assert diarize(np.zeros(n_samples, np.float32), num_speakers=2) == Diarization([], {})
+
+
+def test_a_second_of_speech_is_one_speaker(demo_audio: Path):
+    second = load_audio(demo_audio)[SAMPLE_RATE // 2 :][:SAMPLE_RATE]
+    for limits in ({}, {"num_speakers": 2}, {"min_speakers": 2, "max_speakers": 9}):
+        assert {turn.speaker for turn in diarize(second, **limits).turns} == {"SPEAKER_00"}
 
 
 @pytest.mark.parametrize("num_speakers", [None, 3])

@@ -88,7 +88,7 @@ def test_words_and_segments_get_speakers(loader, stages, tmp_path):
     assert {word["speaker"] for word in result["word_segments"]} == {"SPEAKER_00", "SPEAKER_01"}
     assert list(result) == ["segments", "word_segments", "speaker_embeddings", "language"]
     assert stages.asked[2:] == [
-        ("load_diarizer", (None, {"token": "hf_x", "cache_dir": None, "local_files_only": False})),
+        ("load_diarizer", (None, {"token": "hf_x", "cache_dir": None, "local_files_only": False, "device": "auto"})),
         ("diarize", {"num_speakers": None, "min_speakers": 1, "max_speakers": 3}),
     ]
 

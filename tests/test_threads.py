@@ -66,15 +66,36 @@ print(result.tokens, result.avg_logprob, zlib.crc32(b"".join(np.asarray(x).tobyt
 @pytest.mark.skipif("MKL" not in blas_in_use(), reason="docs/cpu.md says which other BLAS keep the bits")
 def test_results_are_the_same_bytes_with_one_thread_and_with_two(tmp_path):
     folder = write_talker(tmp_path)
+    assert len(outputs_by_threads(BYTES, str(folder))) == 1
+
+
+TURNS = """
+import sys
+from pathlib import Path
+from whisperx.audio import load_audio
+from whisperx.speaker_turns import diarize
+
+print(diarize(load_audio(Path(sys.argv[1]))))
+"""
+
+
+@pytest.mark.skipif("MKL" not in blas_in_use(), reason="docs/cpu.md says which other BLAS keep the bits")
+def test_turns_and_voices_are_the_same_bytes_with_one_thread_and_with_two(demo_audio: Path):
+    (output,) = outputs_by_threads(TURNS, str(demo_audio))
+    assert "SPEAKER_00" in output
+
+
+def outputs_by_threads(script: str, argument: str) -> set[str]:
+    """What a script prints, told `argument` and how many threads there are: one, then two."""
     outputs = set()
     for n_threads in ("1", "2"):
         variables = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), n_threads)
         process = subprocess.run(
-            [sys.executable, "-c", BYTES, str(folder), n_threads],
-            env=os.environ | variables | {"PYTHONPATH": str(Path(__file__).parent)},
+            [sys.executable, "-c", script, argument, n_threads],
+            env=os.environ | variables | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
             stdout=subprocess.PIPE,
             text=True,
             check=True,
         )
         outputs.add(process.stdout)
-    assert len(outputs) == 1
+    return outputs

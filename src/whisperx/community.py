@@ -7,6 +7,7 @@ is active in windows of 10 s, a ResNet34 makes a vector of each voice in each wi
 agglomerative clustering (3.1) tells which voices are one speaker. `load_community_pipeline(name)` returns a `Diarizer`.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike, fspath
@@ -18,7 +19,7 @@ import numpy.typing as npt
 
 from whisperx.audio import SAMPLE_RATE
 from whisperx.checkpoints.tensors import Array, Tensor, open_npz, read_expected
-from whisperx.errors import CheckpointError, ModelNotFoundError
+from whisperx.errors import BackendError, CheckpointError, ModelNotFoundError
 from whisperx.hub import Files, fetch, first_token, local_path
 from whisperx.models.segmentation import FIRST_FRAME_MIDDLE, FRAME_STEP, Geometry, load_segmentation, overlap_add
 from whisperx.schema import Audio, ProgressCallback, Turn
@@ -28,6 +29,8 @@ from whisperx.vbx import NOBODY, Agglomerative, Plda, VBx, assign, cosine_simila
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 Labels: TypeAlias = npt.NDArray[np.int64]
+
+logger = logging.getLogger(__name__)
 
 COMMUNITY = "pyannote/speaker-diarization-community-1"
 LEGACY = ("pyannote/speaker-diarization-3.1", "pyannote/speaker-diarization-3.0")
@@ -63,17 +66,19 @@ def load_community_pipeline(
     token: str | bool | None = None,
     cache_dir: str | PathLike[str] | None = None,
     local_files_only: bool = False,
+    device: str = "auto",
 ) -> "CommunityPipeline":
     """The pipeline of a repository of pyannote, or of a folder with its files; downloaded unless it is here.
 
     name : "pyannote/speaker-diarization-community-1", "pyannote/speaker-diarization-3.1", or a folder with
         segmentation/pytorch_model.bin and embedding/pytorch_model.bin; plda/ too makes it a community-1
     token : default HF_TOKEN, HUGGINGFACE_TOKEN or the login of `hf auth login`
+    device : where the embeddings are computed, as `whisperx.load_model` takes it; a CPU, with a warning, where MLX
+        cannot use that GPU
 
     Raises ModelNotFoundError for a pipeline that is not here and cannot be downloaded (for a gated one the text names
     the page where its terms are accepted and the variable that holds a token), CheckpointError for broken files.
     """
-    from whisperx.models.resnet import load_resnet  # MLX: only where a pipeline needs it
 
     def download(repository: str, files: Files) -> Path:
         return fetch(
@@ -100,11 +105,21 @@ def load_community_pipeline(
         segmentation, embedding = (
             download(repository, files) / "pytorch_model.bin" for repository, files in _LEGACY_FILES.items()
         )
-        return CommunityPipeline(load_segmentation(segmentation), load_resnet(embedding), Agglomerative())
+        return CommunityPipeline(load_segmentation(segmentation), _load_embedder(embedding, device), Agglomerative())
     has_plda = all((folder / file).is_file() for file in _PLDA)
     clustering = VBx(_load_plda(*(folder / file for file in _PLDA))) if has_plda else Agglomerative()
     segmentation, embedding = (folder / file for file in _NETWORKS)
-    return CommunityPipeline(load_segmentation(segmentation), load_resnet(embedding), clustering)
+    return CommunityPipeline(load_segmentation(segmentation), _load_embedder(embedding, device), clustering)
+
+
+def _load_embedder(path: Path, device: str) -> Embedder:
+    from whisperx.models.resnet import load_resnet  # MLX: only where a pipeline needs it
+
+    try:
+        return load_resnet(path, device=device)
+    except BackendError as error:
+        logger.warning("embeddings of voices run on the CPU: %s", error)
+        return load_resnet(path, device="cpu")
 
 
 def _load_plda(xvec_path: Path, plda_path: Path) -> Plda:

@@ -41,6 +41,7 @@ def load_diarizer(
     token: str | bool | None = None,
     cache_dir: str | PathLike[str] | None = None,
     local_files_only: bool = False,
+    device: str = "auto",
 ) -> Diarizer:
     """The pipeline of that name: None for the one that comes with this package, `diarize`; else one of pyannote's.
 
@@ -48,7 +49,9 @@ def load_diarizer(
     """
     if model_name is None:
         return diarize
-    return load_community_pipeline(model_name, token=token, cache_dir=cache_dir, local_files_only=local_files_only)
+    return load_community_pipeline(
+        model_name, token=token, cache_dir=cache_dir, local_files_only=local_files_only, device=device
+    )
 
 
 @dataclass
@@ -66,7 +69,8 @@ class DiarizationPipeline:
     model_name : None for the pipeline that comes with this package and needs no network; or a repository of the Hub
         with a pipeline of pyannote, such as "pyannote/speaker-diarization-community-1", or a folder with its files
     token : for gated repositories; default HF_TOKEN, HUGGINGFACE_TOKEN or the login of `hf auth login`
-    device : there because WhisperX has it; our networks run on the CPU, pyannote's embeddings where MLX computes
+    device : where pyannote's embeddings are computed, as `whisperx.load_model` takes it; the other networks run on the
+        CPU
     cache_dir : where downloads are kept; the Hub's own cache when None
     use_auth_token : older name of `token`
 
@@ -77,12 +81,12 @@ class DiarizationPipeline:
         self,
         model_name: str | PathLike[str] | None = None,
         token: str | bool | None = None,
-        device: object = "cpu",
+        device: object = "auto",
         cache_dir: str | PathLike[str] | None = None,
         *,
         use_auth_token: str | bool | None = None,
     ) -> None:
-        self.model = load_diarizer(model_name, token=token or use_auth_token, cache_dir=cache_dir)
+        self.model = load_diarizer(model_name, token=token or use_auth_token, cache_dir=cache_dir, device=str(device))
 
     def __call__(
         self,

@@ -351,6 +351,7 @@ class Transcriber:
                     token=options.hf_token,
                     cache_dir=options.model_dir,
                     local_files_only=options.model_cache_only,
+                    device=options.device,
                 )
             except WhisperXError as error:
                 self._diarizer = error

@@ -8,6 +8,7 @@ It takes 46 billion operations for 10 s, ten times the segmentation network: a j
 """
 
 import math
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,6 +19,7 @@ import numpy.typing as npt
 
 from whisperx.checkpoints.pyannote import open_checkpoint
 from whisperx.checkpoints.tensors import read_expected
+from whisperx.models.devices import find_device
 from whisperx.models.speaker_encoder import fbank
 from whisperx.schema import Audio
 
@@ -36,9 +38,19 @@ class ResNet34:
     """The network, its batch normalisations folded into the convolutions.
 
     tensors : the state dict of pyannote.audio's WeSpeakerResNet34; `expected_shapes` lists them
+    device : as `find_device` takes it
+
+    Raises what `find_device` raises.
     """
 
-    def __init__(self, tensors: Tensors) -> None:
+    def __init__(self, tensors: Tensors, *, device: str = "auto") -> None:
+        self._lock = threading.Lock()
+        # A stream for whichever thread holds the lock; MLX's own streams belong to one thread each.
+        self._stream = mx.new_thread_unsafe_stream(find_device(device))
+        with mx.stream(self._stream):
+            self._build(tensors)
+
+    def _build(self, tensors: Tensors) -> None:
         self._first = _Convolution(tensors, "resnet.conv1", "resnet.bn1")
         self._blocks = [
             _Block(tensors, f"resnet.layer{layer}.{block}", stride=2 if layer > 1 and block == 0 else 1)
@@ -60,6 +72,10 @@ class ResNet34:
         """
         features = fbank(window * np.float32(_FULL_SCALE), window=_HAMMING)
         features -= features.mean(axis=0)
+        with self._lock, mx.stream(self._stream):
+            return self._embeddings(features, masks)
+
+    def _embeddings(self, features: FloatArray, masks: npt.NDArray[Any]) -> FloatArray:
         maps = self._first(mx.array(features.T[None, :, :, None]))  # (1, 80, T, 32)
         for block in self._blocks:
             maps = block(maps)
@@ -70,15 +86,15 @@ class ResNet34:
         return np.array(pooled @ self._weight.T + self._bias)
 
 
-def load_resnet(path: Path) -> ResNet34:
-    """The network in a `pytorch_model.bin` of pyannote.audio.
+def load_resnet(path: Path, *, device: str = "auto") -> ResNet34:
+    """The network in a `pytorch_model.bin` of pyannote.audio, on a device as `find_device` takes it.
 
-    Raises CheckpointError when the file is broken, or holds another network.
+    Raises CheckpointError when the file is broken, or holds another network, and what `find_device` raises.
     """
     tensors, _ = open_checkpoint(path)
     bias = tensors.get("resnet.seg_1.bias")
     n_dimensions = math.prod(bias.shape) if bias is not None else _USUAL_DIMENSIONS
-    return ResNet34(read_expected(path, tensors, expected_shapes(n_dimensions)))
+    return ResNet34(read_expected(path, tensors, expected_shapes(n_dimensions)), device=device)
 
 
 def expected_shapes(n_dimensions: int) -> dict[str, tuple[int, ...]]:
