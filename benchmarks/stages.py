@@ -11,8 +11,8 @@ over memory. `share` is floor over measured time: 100 % cannot be had.
 
 For each shape: one chunk of 30 s through the encoder; one step of the decoder with so many rows, logits and choice
 included, 60 tokens into the transcripts; and one step of a single row without batch invariance, that is with products
-of one row (`P = 1`). Two lines tell what the fixed number of rows in a product brings and costs: a row of the fullest
-batch beside that single row, and a single row with and without it.
+of that row alone (`P = 1`). Two lines tell what the fixed number of rows in a product brings and costs: a row of the
+fullest batch beside that single row, and a single row with and without it.
 
 Times are medians over `--repeats`, each read when the device is done. The last line is JSON.
 """
@@ -75,7 +75,7 @@ def machine(dtype: mx.Dtype) -> tuple[float, float]:
     return gemm, (4 << 30) / seconds(lambda: [block.sum() for block in many], 5)
 
 
-def random_whisper(dims: WhisperDimensions, dtype: mx.Dtype, rows_per_tile: int) -> Whisper:
+def random_whisper(dims: WhisperDimensions, dtype: mx.Dtype, rows_per_tile: int | None) -> Whisper:
     weights = {
         name: (mx.random.normal(shape) * float(np.prod(shape[1:]) ** -0.5)).astype(dtype)
         for name, shape in expected_shapes(dims).items()
@@ -84,6 +84,8 @@ def random_whisper(dims: WhisperDimensions, dtype: mx.Dtype, rows_per_tile: int)
     mx.eval(model.parameters())
     if mx.default_device() == mx.cpu and dtype == mx.float32:
         to_host(model)
+        if rows_per_tile is not None:
+            model.decoder.lay_out(rows_per_tile)
     return model
 
 
@@ -121,6 +123,7 @@ def time_shape(
     name: str, rows: list[int], repeats: int, gemm: float, memory: float, dtype: mx.Dtype
 ) -> dict[str, object]:
     dims, tile = SHAPES[name], default_rows_per_tile()
+    single = time_step(random_whisper(dims, dtype, None), 1, repeats)
     model = random_whisper(dims, dtype, tile)
     mel = np.random.default_rng(0).standard_normal((dims.n_mels, 2 * dims.n_audio_ctx), np.float32)
     encode = seconds(lambda: model.hear(model.encode(mel)), max(3, repeats // 4))
@@ -136,8 +139,6 @@ def time_shape(
             f"share {floor / steps[n]:4.0%}   {n / steps[n]:7.0f} tokens/s"
         )
         result["steps"][n] = {"seconds": steps[n], "floor": floor}
-    model.decoder.rows_per_tile = 1
-    single = time_step(model, 1, repeats)
     full, price = max(rows), steps[1] / single
     gain = single / (steps[full] / full)
     print(

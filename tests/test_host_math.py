@@ -35,6 +35,29 @@ def test_products_of_rows_and_of_columns_and_of_parts_are_numpys(host, rng):
     assert not out[:, 16:].any()
 
 
+@pytest.mark.parametrize(("n_in", "n_out"), [(64, 64), (384, 1366), (1536, 384), (50, 7)])
+def test_a_row_of_a_tile_has_the_same_bits_at_any_place_and_address_and_beside_any_others(host, rng, n_in, n_out):
+    a, b = rng.normal(size=(16, n_in)).astype(np.float32), rng.normal(size=(n_out, n_in)).astype(np.float32)
+    laid_out = host.laid_out(b.T, 16)
+    memory = np.empty(16 * n_in + 64, np.float32)
+
+    def product(tile: np.ndarray, offset: int) -> np.ndarray:
+        out, moved = np.full((16, n_out + 5), 7, np.float32), memory[offset : offset + tile.size].reshape(tile.shape)
+        moved[:] = tile
+        host.for_each(lambda _: host.multiply_laid_out(moved, laid_out, out[:, 2:-3]), [0])
+        assert (out[:, [0, 1, -3, -2, -1]] == 7).all()
+        return out[:, 2:-3]
+
+    expected = product(a, 0)
+    np.testing.assert_allclose(expected, a @ b.T, atol=1e-4)
+    if isinstance(host, NumpyMath):
+        return  # docs/cpu.md says which of its BLAS keep the bits
+    for offset, shift in [(1, 0), (7, 3), (16, 15)]:
+        others = rng.normal(size=a.shape).astype(np.float32)
+        others[shift] = a[5]
+        assert product(others, offset)[shift].tobytes() == expected[5].tobytes(), (offset, shift)
+
+
 def test_a_single_row_is_a_matrix_too_whatever_numpy_says_of_the_next_one(host, rng):
     a, b = rng.normal(size=70).astype(np.float32), rng.normal(size=(50, 9)).astype(np.float32)
     row, out = np.lib.stride_tricks.sliding_window_view(a, 50)[::5][:1], np.empty((1, 9), np.float32)

@@ -9,7 +9,8 @@ import ctypes
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Protocol, TypeVar
+from mmap import mmap
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,12 @@ class HostMath(Protocol):
 
     def multiply(self, a: Floats, b: Floats, out: Floats, *, add: bool = False) -> None:
         """a (M, K) @ b (K, N) into out (M, N), or added to what is there."""
+
+    def laid_out(self, b: Floats, n_rows: int) -> Any:
+        """b (K, N) as `multiply_laid_out` wants it for an a of exactly `n_rows` rows; b itself or a copy."""
+
+    def multiply_laid_out(self, a: Floats, b: Any, out: Floats) -> None:
+        """a (M, K) @ b (K, N) into out (M, N), time and again with the same b."""
 
     def multiply_stacks(self, a: Floats, b: Floats, out: Floats) -> None:
         """a (N, M, K) @ b (N, K, L) into out (N, M, L): N products of one shape, the same number for the same bits."""
@@ -60,6 +67,12 @@ class NumpyMath:
         else:
             np.matmul(a, b, out=out)
 
+    def laid_out(self, b: Floats, n_rows: int) -> Any:
+        return b
+
+    def multiply_laid_out(self, a: Floats, b: Any, out: Floats) -> None:
+        np.matmul(a, b, out=out)
+
     def multiply_stacks(self, a: Floats, b: Floats, out: Floats) -> None:
         np.matmul(a, b, out=out)
 
@@ -84,7 +97,7 @@ class NumpyMath:
             work(piece)
 
 
-_ROWS, _PLAIN, _TRANSPOSED = 101, 111, 112  # mkl_cblas.h
+_ROWS, _PLAIN, _TRANSPOSED, _PACKED, _SECOND_MATRIX = 101, 111, 112, 151, 162  # mkl_cblas.h
 _SIZE = 4  # of a float32
 
 
@@ -101,6 +114,12 @@ class MklMath:
         library.cblas_sgemm.restype = None
         library.cblas_sgemm_batch_strided.argtypes = (*sizes, single, *stack, *stack, single, *stack, number)
         library.cblas_sgemm_batch_strided.restype = None
+        library.cblas_sgemm_pack_get_size.argtypes = (number,) * 4
+        library.cblas_sgemm_pack_get_size.restype = ctypes.c_size_t
+        library.cblas_sgemm_pack.argtypes = (*sizes, single, *matrix, pointer)
+        library.cblas_sgemm_pack.restype = None
+        library.cblas_sgemm_compute.argtypes = (*sizes, *matrix, *matrix, single, *matrix)
+        library.cblas_sgemm_compute.restype = None
         for function in (library.vmsExp, library.vmsErf):
             function.argtypes = (number, pointer, pointer, ctypes.c_int64)
         self._pools: dict[int, ThreadPoolExecutor] = {}
@@ -109,6 +128,20 @@ class MklMath:
         (m, n), k = out.shape, a.shape[1]
         (a_order, *a_place), (b_order, *b_place), (_, *place) = _matrix(a), _matrix(b), _matrix(out)
         self._mkl.cblas_sgemm(_ROWS, a_order, b_order, m, n, k, 1.0, *a_place, *b_place, float(add), *place)
+
+    def laid_out(self, b: Floats, n_rows: int) -> Any:
+        k, n = b.shape
+        n_bytes = self._mkl.cblas_sgemm_pack_get_size(_SECOND_MATRIX, n_rows, n, k)
+        # Several times as much as is written. What nobody touches of a mapping of its own takes no memory.
+        packed = np.frombuffer(mmap(-1, n_bytes), np.uint8)
+        order, *place = _matrix(b)
+        self._mkl.cblas_sgemm_pack(_ROWS, _SECOND_MATRIX, order, n_rows, n, k, 1.0, *place, packed.ctypes.data)
+        return packed
+
+    def multiply_laid_out(self, a: Floats, b: Any, out: Floats) -> None:
+        (m, n), k = out.shape, a.shape[1]
+        (a_order, *a_place), (_, *place) = _matrix(a), _matrix(out)
+        self._mkl.cblas_sgemm_compute(_ROWS, a_order, _PACKED, m, n, k, *a_place, b.ctypes.data, k, 0.0, *place)
 
     def multiply_stacks(self, a: Floats, b: Floats, out: Floats) -> None:
         (n_products, m, n), k = out.shape, a.shape[2]

@@ -8,6 +8,7 @@ one row's work alone: neither the number of cores nor a row's neighbours can cha
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import mlx.core as mx
@@ -38,6 +39,29 @@ def to_host(network: nn.Module) -> None:
                 setattr(module, name, np.asarray(value.astype(mx.float32)))
 
 
+@dataclass(frozen=True)
+class Tiles:
+    """The weights of a linear layer, laid out for products with tiles of so many rows."""
+
+    n_rows: int
+    n_out: int
+    parts: Sequence[tuple[slice, Any]]  # columns of what comes out, which one core computes, and weights
+
+
+def lay_out_for_tiles(layer: nn.Module, n_rows: int, *, is_looked_up: bool = False) -> None:
+    """Let `linear` multiply a layer on the host with tiles of `n_rows` rows, and in no other way from now on.
+
+    is_looked_up : whether the rows of its weights serve as an `embedding`, too
+    """
+    host, weight = host_math(), layer.weight
+    n_out = len(weight)
+    width = -(-n_out // -(-weight.nbytes // _WEIGHT_BLOCK))
+    columns = [slice(i, min(i + width, n_out)) for i in range(0, n_out, width)]
+    layer.tiles = Tiles(n_rows, n_out, [(wide, host.laid_out(weight[wide].T, n_rows)) for wide in columns])
+    if not is_looked_up:
+        del layer.weight
+
+
 def is_on_host(x: Array) -> bool:
     return isinstance(x, np.ndarray)
 
@@ -58,10 +82,13 @@ def linear(layer: nn.Module, x: Array, rows_per_tile: int | None = None) -> Arra
     """x (..., n_in) through a linear layer, or against all tokens of an embedding: (..., n_out).
 
     rows_per_tile : the rows of x are those of a running batch, and go in tiles of exactly so many, filled up with rows
-        that nobody reads; None: they are a sequence, always of the same length
+        that nobody reads (on the host after `lay_out_for_tiles`); None: they are a sequence, always of the same length
     """
     if is_on_host(x):
-        return _linear_on_host(layer.weight, getattr(layer, "bias", None), x, rows_per_tile)
+        bias = getattr(layer, "bias", None)
+        if rows_per_tile is None:
+            return _linear_on_host(layer.weight, bias, x)
+        return _linear_in_tiles(layer.tiles, bias, x)
     apply: Any = getattr(layer, "as_linear", layer)
     return apply(x) if rows_per_tile is None else tiled(apply, x, rows_per_tile)
 
@@ -172,38 +199,48 @@ def logsumexp(x: Array) -> Array:
 # ---- on the host ----
 
 
-def _linear_on_host(weight: Floats, bias: Floats | None, x: Floats, rows_per_tile: int | None) -> Floats:
-    """A long sequence is cut along its rows; few rows go through a part of the weights at a time, which stays near."""
+def _linear_on_host(weight: Floats, bias: Floats | None, x: Floats) -> Floats:
+    """A long sequence is cut along its rows."""
     host, (n_out, n_in) = host_math(), weight.shape
     rows = np.ascontiguousarray(x).reshape(-1, n_in)
     n_rows = len(rows)
-    if rows_per_tile is not None and n_rows % rows_per_tile:
-        padded = np.zeros((n_rows + -n_rows % rows_per_tile, n_in), np.float32)
-        padded[:n_rows] = rows
-        rows = padded
-    out = np.empty((len(rows), n_out), np.float32)
-    if rows_per_tile is None:
-        n_blocks = -(-n_rows // _ROW_BLOCK)
-        height, width = -(-n_rows // n_blocks), -(-n_out // -(-_PIECES // n_blocks))
-    else:
-        height, width = rows_per_tile, -(-n_out // -(-weight.nbytes // _WEIGHT_BLOCK))
+    n_blocks = -(-n_rows // _ROW_BLOCK)
+    height, width = -(-n_rows // n_blocks), -(-n_out // -(-_PIECES // n_blocks))
+    out = np.empty((n_rows, n_out), np.float32)
 
     def multiply(piece: tuple[slice, slice]) -> None:
         tall, wide = piece
-        for start in range(tall.start, tall.stop, height):
-            block = slice(start, min(start + height, tall.stop))
-            y = out[block, wide]
-            host.multiply(rows[block], weight[wide].T, y)
+        y = out[tall, wide]
+        host.multiply(rows[tall], weight[wide].T, y)
+        if bias is not None:
+            y += bias[wide]
+
+    columns = [slice(i, min(i + width, n_out)) for i in range(0, n_out, width)]
+    host.for_each(
+        multiply, [(slice(i, min(i + height, n_rows)), wide) for i in range(0, n_rows, height) for wide in columns]
+    )
+    return out.reshape(*x.shape[:-1], n_out)
+
+
+def _linear_in_tiles(tiles: Tiles, bias: Floats | None, x: Floats) -> Floats:
+    """All rows go through a part of the weights, which stays near, before the next part."""
+    host, n_in = host_math(), x.shape[-1]
+    n_rows = x.size // n_in
+    rows = np.zeros((n_rows + -n_rows % tiles.n_rows, n_in), np.float32)
+    rows[:n_rows] = x.reshape(-1, n_in)
+    out = np.empty((len(rows), tiles.n_out), np.float32)
+
+    def multiply(part: tuple[slice, Any]) -> None:
+        wide, weights = part
+        for start in range(0, len(rows), tiles.n_rows):
+            tile = slice(start, start + tiles.n_rows)
+            y = out[tile, wide]
+            host.multiply_laid_out(rows[tile], weights, y)
             if bias is not None:
                 y += bias[wide]
 
-    columns = [slice(i, min(i + width, n_out)) for i in range(0, n_out, width)]
-    if rows_per_tile is None:
-        pieces = [(slice(i, min(i + height, n_rows)), wide) for i in range(0, n_rows, height) for wide in columns]
-    else:
-        pieces = [(slice(0, len(rows)), wide) for wide in columns]
-    host.for_each(multiply, pieces)
-    return out[:n_rows].reshape(*x.shape[:-1], n_out)
+    host.for_each(multiply, tiles.parts)
+    return out[:n_rows].reshape(*x.shape[:-1], tiles.n_out)
 
 
 def _merged_like(q: Floats) -> Floats:

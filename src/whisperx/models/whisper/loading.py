@@ -47,17 +47,22 @@ def build_whisper(
     weights = round_weights(checkpoint, dtype=dtype, quantization=quantization)
     if quantization is not None and mx.default_device() == mx.cpu:
         weights, quantization, dtype = _expanded(weights, quantization), None, mx.float32
-    model = assemble(checkpoint.dims, weights, quantization, rows_per_tile or default_rows_per_tile())
+    rows_per_tile = rows_per_tile or default_rows_per_tile()
+    model = assemble(checkpoint.dims, weights, quantization, rows_per_tile)
     mx.eval(model.parameters())
     if on_host is None:
         on_host = mx.default_device() == mx.cpu and dtype == mx.float32
     if on_host:
         to_host(model)
+        model.decoder.lay_out(rows_per_tile)
     return model
 
 
 def assemble(
-    dims: WhisperDimensions, weights: Mapping[str, mx.array], quantization: Quantization | None, rows_per_tile: int
+    dims: WhisperDimensions,
+    weights: Mapping[str, mx.array],
+    quantization: Quantization | None,
+    rows_per_tile: int | None,
 ) -> Whisper:
     """A network with these weights. A layer that has scales among them multiplies packed numbers."""
     model = Whisper(dims, rows_per_tile)

@@ -97,7 +97,7 @@ class DecoderBlock(nn.Module):
         self.mlp2 = nn.Linear(4 * n_state, n_state)
         self.mlp_ln = nn.LayerNorm(n_state)
 
-    def __call__(self, x: Array, attend_own: AttendOwn, attend: Attend, rows_per_tile: int) -> Array:
+    def __call__(self, x: Array, attend_own: AttendOwn, attend: Attend, rows_per_tile: int | None) -> Array:
         def linear(layer: nn.Module, y: Array) -> Array:
             return ops.linear(layer, y, rows_per_tile)
 
@@ -174,13 +174,21 @@ class BeamKeys(NamedTuple):
 
 
 class TextDecoder(nn.Module):
-    def __init__(self, dims: WhisperDimensions, rows_per_tile: int) -> None:
+    def __init__(self, dims: WhisperDimensions, rows_per_tile: int | None) -> None:
         super().__init__()
-        self.rows_per_tile = rows_per_tile
+        self.rows_per_tile = rows_per_tile  # None: products of as many rows as there are, and no batch invariance
         self.token_embedding = nn.Embedding(dims.n_vocab, dims.n_text_state)
         self.positional_embedding = mx.zeros((dims.n_text_ctx, dims.n_text_state))
         self.blocks = [DecoderBlock(dims.n_text_state, dims.n_text_head) for _ in range(dims.n_text_layer)]
         self.ln = nn.LayerNorm(dims.n_text_state)
+
+    def lay_out(self, rows_per_tile: int) -> None:
+        """On the host, before the first token: weights as the products with tiles want them."""
+        for block in self.blocks:
+            attn, cross = block.attn, block.cross_attn
+            for layer in (attn.query, attn.key, attn.value, attn.out, cross.query, cross.out, block.mlp1, block.mlp2):
+                ops.lay_out_for_tiles(layer, rows_per_tile)
+        ops.lay_out_for_tiles(self.token_embedding, rows_per_tile, is_looked_up=True)
 
     def cross_key_value(self, features: Array) -> list[KeyValue]:
         """Per layer, keys and values (1, n_head, n_audio_ctx, head_dim) of encoded audio: once for each chunk."""
@@ -320,7 +328,7 @@ def _attend_windows(q: mx.array, k: mx.array, v: mx.array, windows: list[_Window
 class Whisper(nn.Module):
     """Encoder and decoder of one checkpoint."""
 
-    def __init__(self, dims: WhisperDimensions, rows_per_tile: int) -> None:
+    def __init__(self, dims: WhisperDimensions, rows_per_tile: int | None) -> None:
         super().__init__()
         self.encoder = AudioEncoder(dims)
         self.decoder = TextDecoder(dims, rows_per_tile)
