@@ -247,6 +247,21 @@ def test_voice_without_a_vector_is_nobodys(vectors: list[list[float]], expected:
     assert rounded(one_window(scores, np.array(vectors))) == [expected]
 
 
+@pytest.mark.parametrize("n_frames", [1, 7, 100])
+def test_frames_are_ranked_in_blocks_that_do_not_show(monkeypatch: pytest.MonkeyPatch, n_frames: int):
+    rng = np.random.default_rng(0)
+    geometry = Geometry(160_000, 80_000)
+    scores = rng.random((4, geometry.n_frames, 3)).astype(np.float32)
+    windows, locals_ = (index.ravel() for index in np.indices((4, 3)))
+    voices = speaker_turns.Voices(windows, locals_, np.ones(12), np.ones((12, 2)))
+    speakers = speaker_turns.Speakers(np.ones((5, 2)), rng.integers(0, 5, 12), np.zeros(5, np.int64))
+    arguments = (scores, geometry, 400_000, voices, speakers, speaker_turns.DiarizeSettings())
+    whole = speaker_turns._activity(*arguments)
+    assert whole.any()
+    monkeypatch.setattr(speaker_turns, "_FRAMES_AT_ONCE", n_frames)
+    assert (speaker_turns._activity(*arguments) == whole).all()
+
+
 def test_memory_does_not_grow_with_the_length(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(speaker_turns, "_WINDOWS_AT_ONCE", 4)
 

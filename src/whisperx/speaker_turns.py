@@ -36,6 +36,7 @@ Indices: TypeAlias = npt.NDArray[np.int64]
 logger = logging.getLogger(__name__)
 
 _WINDOWS_AT_ONCE = 16  # whose voices are embedded together: bounds memory
+_FRAMES_AT_ONCE = 1 << 14  # whose speakers are ranked together, which takes 24 bytes for each of them: bounds memory
 _MAX_CLUSTERED = 2000  # voices that are clustered; the others of a long recording go to the nearest speaker
 
 
@@ -330,8 +331,11 @@ def _activity(
     activity = overlap_add(of_speakers, geometry, n_samples)
     count = np.floor(overlap_add(n_active, geometry, n_samples) + 0.5)
 
-    rank = np.argsort(np.argsort(-activity, axis=1, kind="stable"), axis=1, kind="stable")
-    chosen: BoolArray = (rank < count) & (activity > 0)
+    chosen = np.empty(activity.shape, np.bool_)
+    for start in range(0, len(activity), _FRAMES_AT_ONCE):
+        frames = slice(start, start + _FRAMES_AT_ONCE)
+        rank = np.argsort(np.argsort(-activity[frames], axis=1, kind="stable"), axis=1, kind="stable")
+        chosen[frames] = (rank < count[frames]) & (activity[frames] > 0)
     return chosen
 
 
