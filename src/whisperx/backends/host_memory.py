@@ -1,6 +1,6 @@
-"""Memory that CTranslate2 frees on a Linux CPU stays with the process, in huge pages.
+"""Memory that is freed on a Linux CPU: what CTranslate2 frees stays with the process, in huge pages.
 
-The engine asks for tens of megabytes for each product and frees them after it. The C library fetches blocks of such a
+That engine asks for tens of megabytes for each product and frees them after it. The C library fetches blocks of such a
 size from the system every time and hands them back, and touching them anew, page by page, takes time.
 """
 
@@ -38,7 +38,7 @@ def keep_freed_memory() -> None:
 
 
 def give_back() -> None:
-    """Return to the system what is kept and not in use."""
+    """Return to the system what the C library keeps and nobody uses."""
     libc = _glibc()
     if libc is not None:
         libc.malloc_trim(ctypes.c_size_t(0))

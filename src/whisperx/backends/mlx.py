@@ -18,6 +18,7 @@ import numpy as np
 
 from whisperx.audio import N_SAMPLES, log_mel_spectrogram, pad_or_trim
 from whisperx.backends.batch_size import available_memory, batch_size_for, fewer_chunks, halved, physical_memory
+from whisperx.backends.host_memory import give_back
 from whisperx.checkpoints import load_checkpoint
 from whisperx.errors import OptionError
 from whisperx.models.blas import advice, blas_in_use, set_blas_threads
@@ -79,6 +80,8 @@ class MlxBackend:
         self._stream = mx.new_thread_unsafe_stream(self._device)
         with self._on_device():
             self._model = build_whisper(checkpoint, dtype=rounded_to.dtype, quantization=rounded_to.quantization)
+        if self._device == mx.cpu:
+            give_back()  # what the weights took before they were laid out
 
     @contextmanager
     def _on_device(self) -> Iterator[None]:

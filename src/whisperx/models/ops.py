@@ -20,6 +20,7 @@ from whisperx.models.host import Floats, host_math
 
 Array: TypeAlias = Any  # mx.array, or float32 NumPy array; never both in one network
 
+_SIZE = 4  # bytes of a float32
 _BLOCK = 1 << 15  # numbers of an element-wise operation at a time: they fit the second-level cache
 _ROW_BLOCK = 384  # rows of a long sequence in one product
 _WEIGHT_BLOCK = 2 << 20  # bytes of weights in one product of few rows
@@ -53,13 +54,24 @@ def lay_out_for_tiles(layer: nn.Module, n_rows: int, *, is_looked_up: bool = Fal
 
     is_looked_up : whether the rows of its weights serve as an `embedding`, too
     """
-    host, weight = host_math(), layer.weight
-    n_out = len(weight)
-    width = -(-n_out // -(-weight.nbytes // _WEIGHT_BLOCK))
+    host = host_math()
+    if is_looked_up:
+        layer.weight = _halved(layer.weight)
+    weight = layer.weight
+    n_out, n_in = weight.shape
+    width = -(-n_out // -(-n_out * n_in * _SIZE // _WEIGHT_BLOCK))
     columns = [slice(i, min(i + width, n_out)) for i in range(0, n_out, width)]
-    layer.tiles = Tiles(n_rows, n_out, [(wide, host.laid_out(weight[wide].T, n_rows)) for wide in columns])
+    parts = [(wide, host.laid_out(weight[wide].astype(np.float32, copy=False).T, n_rows)) for wide in columns]
+    layer.tiles = Tiles(n_rows, n_out, parts)
     if not is_looked_up:
         del layer.weight
+
+
+def _halved(x: Floats) -> npt.NDArray[Any]:
+    """The same numbers as float16, where it has all of them, as it has those of most checkpoints; else x itself."""
+    with np.errstate(over="ignore"):
+        halves = x.astype(np.float16)
+    return halves if np.array_equal(halves, x) else x
 
 
 def is_on_host(x: Array) -> bool:
@@ -106,7 +118,9 @@ def tiled(layer: Callable[[mx.array], mx.array], x: mx.array, rows_per_tile: int
 
 def embedding(layer: nn.Module, tokens: Array) -> Array:
     """Tokens (...) -> (..., n_state)."""
-    return layer.weight[np.asarray(tokens)] if is_on_host(layer.weight) else layer(tokens)
+    if is_on_host(layer.weight):
+        return layer.weight[np.asarray(tokens)].astype(np.float32, copy=False)
+    return layer(tokens)
 
 
 def convolution(layer: nn.Conv1d, x: Array) -> Array:
@@ -160,7 +174,10 @@ def normalise_in_place(layer: nn.LayerNorm, x: Floats) -> None:
 
 
 def gelu(x: Array) -> Array:
-    """x * Phi(x), the exact GELU. MLX's own is compiled, and what threads compile aborts a process when it ends."""
+    """x * Phi(x), the exact GELU; on the host in x's own memory, if that is contiguous.
+
+    MLX's own is compiled, and what threads compile aborts a process when it ends.
+    """
     return _gelu_on_host(x) if is_on_host(x) else x * (1 + mx.erf(x * math.sqrt(0.5))) * 0.5
 
 
@@ -306,11 +323,9 @@ def past_attention(
 
 def _gelu_on_host(x: Floats) -> Floats:
     x = np.ascontiguousarray(x)
-    host, flat, out = host_math(), x.reshape(-1), np.empty(x.size, np.float32)
-
-    blocks = [slice(start, start + _BLOCK) for start in range(0, x.size, _BLOCK)]
-    host.for_each(lambda block: _gelu_into(flat[block], out[block]), blocks)
-    return out.reshape(x.shape)
+    blocks = x.reshape(1, -1)
+    host_math().for_each(lambda start: gelu_in_place(blocks[:, start : start + _BLOCK]), range(0, x.size, _BLOCK))
+    return x
 
 
 def gelu_in_place(x: Floats) -> None:

@@ -50,6 +50,7 @@ def build_whisper(
     rows_per_tile = rows_per_tile or default_rows_per_tile()
     model = assemble(checkpoint.dims, weights, quantization, rows_per_tile)
     mx.eval(model.parameters())
+    del weights  # what is laid out below is let go one by one
     if on_host is None:
         on_host = mx.default_device() == mx.cpu and dtype == mx.float32
     if on_host:

@@ -184,11 +184,12 @@ class TextDecoder(nn.Module):
 
     def lay_out(self, rows_per_tile: int) -> None:
         """On the host, before the first token: weights as the products with tiles want them."""
+        # The largest first, while there are no copies of the others.
+        ops.lay_out_for_tiles(self.token_embedding, rows_per_tile, is_looked_up=True)
         for block in self.blocks:
             attn, cross = block.attn, block.cross_attn
             for layer in (attn.query, attn.key, attn.value, attn.out, cross.query, cross.out, block.mlp1, block.mlp2):
                 ops.lay_out_for_tiles(layer, rows_per_tile)
-        ops.lay_out_for_tiles(self.token_embedding, rows_per_tile, is_looked_up=True)
 
     def cross_key_value(self, features: Array) -> list[KeyValue]:
         """Per layer, keys and values (1, n_head, n_audio_ctx, head_dim) of encoded audio: once for each chunk."""
