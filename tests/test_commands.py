@@ -63,6 +63,22 @@ def test_conversions_that_whisperx_downloaded_are_listed_under_their_repository(
     assert run("path", "Systran/faster-whisper-base")[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("config", "is_listed"),
+    [
+        (b'{"model_type": "whisper"}', True),
+        (b'{"model_type": "wav2vec2"}', True),
+        (b'{"model_type": "llama"}', False),
+        (b'["whisper"]', False),
+        (b"{", False),
+    ],
+)
+def test_a_model_of_ones_own_is_listed_if_it_is_one_of_speech(run, cache, config, is_listed):
+    add(cache, "lab/of-ours", {"config.json": config, "model.safetensors": WEIGHTS})
+    names = [line.split()[0] for line in run("list")[1].splitlines()]
+    assert ("lab/of-ours" in names) == is_listed
+
+
 def test_path_is_the_folder_and_asks_nobody(run, cache):
     status, out, _ = run("path", "tiny")
     assert (status, Path(out.strip()).name) == (0, COMMIT)

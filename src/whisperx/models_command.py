@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import json
 import re
 import shutil
 import sys
@@ -20,6 +21,7 @@ from whisperx.community import PIPELINES
 from whisperx.errors import ModelNotFoundError, WhisperXError
 from whisperx.hub import CONVERSIONS, MODELS, WHISPER_FILES, Files, cached, fetch
 
+_MODEL_TYPES = ("whisper", "wav2vec2", "hubert")  # in config.json
 _ALIGN = "align:"  # in front of a language
 _ANY_FILES = replace(  # of a repository that may hold a Whisper or an alignment model
     WHISPER_FILES, optional=(*WHISPER_FILES.optional, *ALIGN_FILES.required, *ALIGN_FILES.optional)
@@ -88,15 +90,29 @@ def _list(args: argparse.Namespace) -> int:
     known |= {repository: repository for repository in CONVERSIONS.values()}
     known |= {repository: name for name, files in PIPELINES.items() for repository in files}
     known |= {_on_the_hub(name): f"{_ALIGN}{code}" for code, name in _default_aligners().items()}
-    found = [repository for repository in _scan(args.model_dir) if repository.repo_id in known]
+    found = [
+        repository for repository in _scan(args.model_dir) if repository.repo_id in known or _is_of_use(repository)
+    ]
     for repository in sorted(found, key=lambda repository: repository.repo_id):
-        name = known[repository.repo_id]
+        name = known.get(repository.repo_id, repository.repo_id)
         files = repositories_of(name)[repository.repo_id]
         state = "" if cached(repository.repo_id, files, args.model_dir) else "  incomplete"
         print(f"{name:<18} {repository.size_on_disk / 1e6:>8.0f} MB  {repository.repo_id}{state}")
     if not found:
         print("no models here; whisperx-models download small fetches one", file=sys.stderr)
     return 0
+
+
+def _is_of_use(repository: Any) -> bool:
+    """Whether a repository that has no name here holds a Whisper or an alignment model, by its config.json."""
+    for revision in repository.revisions:
+        try:
+            config = json.loads((revision.snapshot_path / "config.json").read_bytes())
+        except (OSError, ValueError):
+            continue
+        if isinstance(config, dict) and config.get("model_type") in _MODEL_TYPES:
+            return True
+    return False
 
 
 def _on_the_hub(aligner: str) -> str:
