@@ -29,7 +29,7 @@ SYNTHETIC = {
     "one sample": np.ones(1),
     "one window": RNG.normal(0, 0.1, 512),
     "one window and a sample": RNG.normal(0, 0.1, 513),
-    "exactly one block": RNG.normal(0, 0.1, 1024 * 512),
+    "exactly one block": RNG.normal(0, 0.1, 256 * 512),
 }
 
 
