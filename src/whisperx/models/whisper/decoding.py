@@ -217,6 +217,7 @@ def run(
             cross = encode(waiting[0])
             with meter.time("decode tokens"):
                 batch.enter(waiting.popleft(), cross)
+            del cross  # the batch has a copy, and the next chunk needs room
         with meter.time("decode tokens"):
             finished = batch.advance()
         yield from finished
