@@ -122,6 +122,23 @@ def test_powerset_network_marks_the_members_of_a_set():
         Segmentation(random_tensors(6), max_active=2)
 
 
+@pytest.mark.parametrize(
+    ("n_classes", "max_active"), [(1_000_000, 2), (1_000_001, 1), (10**6, 10**6), (1, 2), (12, 1), (7, -1), (7, 0)]
+)
+def test_more_classes_than_there_are_sets_of_speakers_is_an_error_at_once(n_classes: int, max_active: int):
+    with pytest.raises(ValueError, match=f"{n_classes} classes are not the sets"):
+        segmentation._sets_of_speakers(n_classes, max_active)
+
+
+@pytest.mark.parametrize(("n_classes", "max_active", "n_speakers"), [(7, 2, 3), (11, 2, 4), (4, 1, 3), (8, 3, 3)])
+def test_classes_are_the_sets_of_speakers(n_classes: int, max_active: int, n_speakers: int):
+    sets = segmentation._sets_of_speakers(n_classes, max_active)
+    assert sets.shape == (n_classes, n_speakers)
+    assert len(np.unique(sets, axis=0)) == n_classes
+    assert sets.sum(axis=1).tolist() == sorted(sets.sum(axis=1))
+    assert sets.sum(axis=1).max() == max_active
+
+
 def test_overlapping_windows_are_averaged_by_weight():
     geometry = Geometry(80000, 80000 // 2)
     first, second = np.full((293, 1), 0.2, np.float32), np.full((293, 1), 0.8, np.float32)

@@ -23,7 +23,7 @@ from whisperx.models.segmentation import (
     FIRST_FRAME_MIDDLE,
     FRAME_STEP,
     Geometry,
-    overlap_add,
+    average_windows,
     packaged_powerset_segmentation,
 )
 from whisperx.models.speaker_encoder import fbank, load_speaker_encoder
@@ -321,15 +321,21 @@ def _activity(
     """When each speaker is active: bool `(n_total_frames, n_speakers)`."""
     n_windows, n_frames, _ = scores.shape
     n_speakers = len(speakers.vectors)
-    of_speakers = np.zeros((n_windows, n_frames, n_speakers), np.float32)
-    n_active = np.zeros((n_windows, n_frames, 1), np.float32)
-    for window, local, speaker in zip(voices.windows, voices.locals, speakers.of_voices, strict=True):
-        if speaker >= 0:
-            heard = scores[window, :, local]
-            np.maximum(of_speakers[window, :, speaker], heard, out=of_speakers[window, :, speaker])
-            n_active[window, :, 0] += heard >= settings.onset
-    activity = overlap_add(of_speakers, geometry, n_samples)
-    count = np.floor(overlap_add(n_active, geometry, n_samples) + 0.5)
+    borders = np.searchsorted(voices.windows, np.arange(n_windows + 1))  # voices are sorted by window
+
+    def of_speakers(window: int) -> npt.NDArray[np.float32]:
+        """How active each speaker is in a window, then, in a last column, how many voices are: `(n_frames, n + 1)`."""
+        heard = np.zeros((n_frames, n_speakers + 1), np.float32)
+        for voice in range(borders[window], borders[window + 1]):
+            speaker, score = speakers.of_voices[voice], scores[window, :, voices.locals[voice]]
+            if speaker >= 0:
+                np.maximum(heard[:, speaker], score, out=heard[:, speaker])
+                heard[:, -1] += score >= settings.onset
+        return heard
+
+    shape = n_windows, n_frames, n_speakers + 1
+    averages = average_windows(map(of_speakers, range(n_windows)), shape, geometry, n_samples)
+    activity, count = averages[:, :-1], np.floor(averages[:, -1:] + 0.5)
 
     chosen = np.empty(activity.shape, np.bool_)
     for start in range(0, len(activity), _FRAMES_AT_ONCE):

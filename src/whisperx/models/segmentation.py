@@ -45,6 +45,7 @@ _POOL = 3
 _N_CELLS = 128
 _EPSILON = 1e-5  # of the normalisations
 _LEAK = np.float32(0.01)
+_MAX_SPEAKERS = 10  # of a powerset network; published ones have up to 4
 _BATCH = 64  # windows computed side by side: more would not fit a processor's cache
 _FILTERED_AT_ONCE = 8  # windows that are filtered together, on one core
 _FRAMES_AT_ONCE = 16  # of an LSTM's input that are multiplied at once: what comes out fits the cache
@@ -316,11 +317,24 @@ def overlap_add(scores: FloatArray, geometry: Geometry, n_samples: int, *, hammi
     recording. The last one may lie up to 1,000 samples before its end, where the last window does.
     """
     n_windows, n_frames, n = scores.shape
+    return average_windows(iter(scores), (n_windows, n_frames, n), geometry, n_samples, hamming=hamming)
+
+
+def average_windows(
+    windows: Iterator[FloatArray],
+    shape: tuple[int, int, int],
+    geometry: Geometry,
+    n_samples: int,
+    *,
+    hamming: bool = True,
+) -> FloatArray:
+    """What `overlap_add` returns, for scores of that shape of which one window, `(n_frames, n)`, is there at a time."""
+    n_windows, n_frames, n = shape
     n_total = geometry.first_frame(max(n_windows - 1, 0)) + n_frames
     weights: FloatArray = (np.hamming(n_frames) if hamming else np.ones(n_frames)).astype(np.float32)[:, None]
     total: FloatArray = np.zeros((n_total, n), np.float32)
     weight: FloatArray = np.zeros((n_total, 1), np.float32)
-    for w, window in enumerate(scores):
+    for w, window in enumerate(windows):
         frames = slice(geometry.first_frame(w), geometry.first_frame(w) + n_frames)
         total[frames] += window * weights
         weight[frames] += weights
@@ -434,10 +448,13 @@ def _taps_as_rows(weight: FloatArray) -> FloatArray:
 def _sets_of_speakers(n_classes: int, max_active: int) -> FloatArray:
     """Who is active in each class, `(n_classes, n_speakers)`: nobody, each alone, each two of them, and so on.
 
-    Raises ValueError when no number of speakers has so many sets.
+    Raises ValueError when no number of speakers up to _MAX_SPEAKERS has so many sets.
     """
-    for n_speakers in range(1, n_classes):
-        members = [m for size in range(max_active + 1) for m in combinations(range(n_speakers), size)]
-        if len(members) == n_classes:
+    for n_speakers in range(1, _MAX_SPEAKERS + 1):
+        sizes = range(min(max_active, n_speakers) + 1)
+        if sum(math.comb(n_speakers, size) for size in sizes) == n_classes:
+            members = [m for size in sizes for m in combinations(range(n_speakers), size)]
             return np.array([[speaker in m for speaker in range(n_speakers)] for m in members], np.float32)
-    raise ValueError(f"{n_classes} classes are not the sets of at most {max_active} speakers")
+    raise ValueError(
+        f"{n_classes} classes are not the sets of at most {max_active} of up to {_MAX_SPEAKERS} speakers active at once"
+    )
