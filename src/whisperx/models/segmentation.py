@@ -184,8 +184,10 @@ class Segmentation:
 
     def _fill_features(self, samples: FloatArray, geometry: Geometry, features: FloatArray) -> None:
         """The windows in `samples` -> features `(n_frames, n, 60)`, filled."""
-        highest, lowest = self._filtered(samples)
+        hops = np.pad(samples, (0, -len(samples) % _SINC_STRIDE)).reshape(-1, _SINC_STRIDE)
+        filtered = self._convolution(hops, self._filters)  # (n_positions, 80)
         n_pooled = ((geometry.window - _SINC_TAPS) // _SINC_STRIDE + 1) // _POOL
+        highest, lowest = np.empty((2, n_pooled, filtered.shape[1]), np.float32)
         response = self._filters.sum(axis=0)  # to a constant
         for w in range(features.shape[1]):
             # The window is normalised before the filters: x -> a * x - b. So what came out of them is a * y - b *
@@ -194,29 +196,24 @@ class Segmentation:
             scale = self._wave_norm[0] / np.sqrt(window.var() + _EPSILON)
             constant = (scale * window.mean() - self._wave_norm[1]) * np.sign(scale) * response
             first = w * geometry.step // _SINC_STRIDE
-            positions = slice(first, first + _POOL * n_pooled, _POOL)
-            pooled = np.maximum(
-                highest[positions] * np.abs(scale) - constant, constant - lowest[positions] * np.abs(scale)
-            )
-            features[:, w] = self._convolved(pooled)
-
-    def _filtered(self, samples: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """The largest and the smallest of each three neighbouring outputs of each filter, two times `(n, 80)`."""
-        n = (len(samples) - _SINC_TAPS) // _SINC_STRIDE + 1
-        hops = np.pad(samples, (0, -len(samples) % _SINC_STRIDE)).reshape(-1, _SINC_STRIDE)
-        outputs = self._convolution(hops, self._filters)[:n]
-        highest, lowest = (
-            extreme(extreme(outputs[:-2], outputs[1:-1]), outputs[2:]) for extreme in (np.maximum, np.minimum)
-        )
-        return highest, lowest
+            outputs = filtered[first : first + _POOL * n_pooled]
+            _pooled(np.maximum, outputs, highest)
+            _pooled(np.minimum, outputs, lowest)
+            highest *= np.abs(scale)
+            highest -= constant
+            lowest *= -np.abs(scale)
+            lowest += constant
+            np.maximum(highest, lowest, out=highest)
+            features[:, w] = self._convolved(highest)
 
     def _convolved(self, pooled: FloatArray) -> FloatArray:
         """What a window's filters gave, pooled, `(n, 80)` -> its features `(n_frames, 60)`."""
         features = _leaky_relu(_normalised(pooled, *self._norms[0]))
         for (weight, bias), norm in zip(self._convolutions, self._norms[1:], strict=True):
             outputs = self._convolution(features, weight)
-            groups = outputs[: len(outputs) // _POOL * _POOL].reshape(-1, _POOL, outputs.shape[1])
-            pooled = np.maximum(np.maximum(groups[:, 0], groups[:, 1]), groups[:, 2])
+            n_pooled = len(outputs) // _POOL
+            pooled = np.empty((n_pooled, outputs.shape[1]), np.float32)
+            _pooled(np.maximum, outputs[: _POOL * n_pooled], pooled)
             pooled += bias
             features = _leaky_relu(_normalised(pooled, *norm))
         return features
@@ -410,7 +407,9 @@ def _recur(math: HostMath, weights: _LstmWeights, inputs: FloatArray, outputs: F
             sigmoids, candidate = gates[:, : 3 * _N_CELLS], gates[:, 3 * _N_CELLS :]
             sigmoids *= 0.5
             sigmoids += 0.5
-            input_gate, forget_gate, output_gate = np.split(sigmoids, 3, axis=1)
+            # Slices: np.split takes as long as two of these products.
+            input_gate, forget_gate = gates[:, :_N_CELLS], gates[:, _N_CELLS : 2 * _N_CELLS]
+            output_gate = gates[:, 2 * _N_CELLS : 3 * _N_CELLS]
             cell *= forget_gate
             np.multiply(input_gate, candidate, product)
             cell += product
@@ -427,6 +426,13 @@ def _samples_of_windows(audio: Audio, geometry: Geometry, start: int, stop: int)
     return samples
 
 
+def _pooled(extreme: np.ufunc, rows: FloatArray, out: FloatArray) -> None:
+    """The largest, or smallest, of each three neighbouring rows: `(3 * n, n_channels)` -> `(n, n_channels)`, filled."""
+    first, second, third = rows.reshape(-1, _POOL, rows.shape[1]).transpose(1, 0, 2)
+    extreme(first, second, out=out)
+    extreme(out, third, out=out)
+
+
 def _normalised(x: FloatArray, weight: FloatArray, bias: FloatArray) -> FloatArray:
     """Instance normalisation over the rows of x, `(n, n_channels)`, which is overwritten."""
     x -= x.mean(axis=0)
@@ -437,7 +443,9 @@ def _normalised(x: FloatArray, weight: FloatArray, bias: FloatArray) -> FloatArr
 
 
 def _leaky_relu(x: FloatArray) -> FloatArray:
-    return np.asarray(np.maximum(x, x * _LEAK))
+    """x itself, overwritten."""
+    np.maximum(x, x * _LEAK, out=x)
+    return x
 
 
 def _taps_as_rows(weight: FloatArray) -> FloatArray:
