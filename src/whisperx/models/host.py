@@ -54,6 +54,13 @@ def host_math() -> HostMath:
     return NumpyMath() if mkl is None else MklMath(mkl)
 
 
+def product(math: HostMath, a: Floats, b: Floats) -> Floats:
+    """a (M, K) @ b (K, N), in an array of its own."""
+    out = np.empty((len(a), b.shape[1]), np.float32)
+    math.multiply(a, b, out)
+    return out
+
+
 # erfc(z) = t * (a1 + t * (a2 + ...)) * exp(-z^2) with t = 1 / (1 + p * z), z >= 0, to 1.5e-7
 # (Abramowitz and Stegun 1964, 7.1.26).
 _P = 0.3275911

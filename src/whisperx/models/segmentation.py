@@ -25,7 +25,7 @@ from whisperx.audio import SAMPLE_RATE
 from whisperx.checkpoints.pyannote import open_checkpoint
 from whisperx.checkpoints.tensors import Tensor, open_safetensors, read_expected
 from whisperx.errors import CheckpointError
-from whisperx.models.host import HostMath, host_math
+from whisperx.models.host import HostMath, host_math, product
 from whisperx.schema import Audio
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
@@ -155,9 +155,9 @@ class Segmentation:
             features = self._both_directions(weights, features)
         rows = features.reshape(n_frames * n, -1)
         for weight, bias in self._linear:
-            rows = _leaky_relu(self._product(rows, weight) + bias)
+            rows = _leaky_relu(product(self._math, rows, weight) + bias)
         weight, bias = self._classifier
-        return np.asarray((self._product(rows, weight) + bias).reshape(n_frames, n, -1).transpose(1, 0, 2))
+        return np.asarray((product(self._math, rows, weight) + bias).reshape(n_frames, n, -1).transpose(1, 0, 2))
 
     def _both_directions(self, weights: tuple["_LstmWeights", ...], inputs: FloatArray) -> FloatArray:
         """A layer over inputs `(n_frames, n, n_in)` -> `(n_frames, n, 256)`: what is heard before, what after."""
@@ -230,11 +230,6 @@ class Segmentation:
             unfolded = rows[first : first + n * n_taps].reshape(n, -1)
             self._math.multiply(unfolded, weight, outputs[first::n_taps])
         return outputs
-
-    def _product(self, a: FloatArray, b: FloatArray) -> FloatArray:
-        out = np.empty((len(a), b.shape[1]), np.float32)
-        self._math.multiply(a, b, out)
-        return out
 
 
 @cache

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from whisperx.checkpoints.tensors import open_safetensors
-from whisperx.models.host import host_math
+from whisperx.models.host import host_math, product
 from whisperx.schema import Audio
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
@@ -105,24 +105,19 @@ class SileroNetwork:
         frames = frames.reshape(-1, _N_FRAMES, _N_FFT).copy()  # (n, 4, 256)
         frames[:, 3, 192:] = frames[:, 3, 190:126:-1]
 
-        spectrum = self._product(frames.reshape(-1, _N_FFT), self.stft)  # (4 n, 2 * 129)
+        spectrum = product(self._math, frames.reshape(-1, _N_FFT), self.stft)  # (4 n, 2 * 129)
         np.square(spectrum, out=spectrum)
         magnitudes = spectrum[:, :_N_FREQS] + spectrum[:, _N_FREQS:]
         np.sqrt(magnitudes, out=magnitudes)
 
         features: FloatArray = magnitudes.reshape(-1, _N_FRAMES * _N_FREQS)
         for matrix, bias in self.layers:
-            features = self._product(features, matrix)
+            features = product(self._math, features, matrix)
             features += bias
             np.maximum(features, 0, out=features)
-        features = self._product(features, self.weight_input)
+        features = product(self._math, features, self.weight_input)
         features += self.bias
         return features
-
-    def _product(self, a: FloatArray, b: FloatArray) -> FloatArray:
-        product = np.empty((len(a), b.shape[1]), np.float32)
-        self._math.multiply(a, b, product)
-        return product
 
     def _recur(self, gate_inputs: FloatArray, hidden: FloatArray, cell: CellState) -> tuple[FloatArray, CellState]:
         """Gate inputs `(n, 512)` and the state before -> hidden states `(n, 128)` and the last cell state.

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from whisperx.audio import HOP_LENGTH, N_FFT, SAMPLE_RATE
 from whisperx.checkpoints.tensors import open_safetensors
-from whisperx.models.host import HostMath, host_math
+from whisperx.models.host import HostMath, host_math, product
 from whisperx.schema import Audio
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
@@ -33,6 +33,7 @@ _BLOCKS = ((12, 1), (24, 2), (16, 2))  # layers of each dense block, and the dil
 _GROWTH = 32  # channels that a dense layer adds
 _SEGMENT = 100  # frames of 20 ms over which a dense layer hears what is around
 _CHANNELS = 32  # of the two-dimensional convolutions
+_FRAMES_OF_SOUND = 256  # whose spectra are computed at once
 _FRAMES_AT_ONCE = 512  # of pieces side by side, and
 _BANDS_AT_ONCE = 10  # through such a convolution: enough work in a call that threads seldom wait for the interpreter
 
@@ -49,16 +50,24 @@ def fbank(audio: Audio, *, window: FloatArray | None = None) -> FloatArray:
     """
     if len(audio) < N_FFT:
         return np.empty((0, N_MELS), np.float32)
-    filters = _mel_filters()
-    frames = np.lib.stride_tricks.sliding_window_view(audio, N_FFT)[::HOP_LENGTH]
-    frames = frames - frames.mean(axis=1, keepdims=True)
-    frames[:, 1:] -= np.float32(0.97) * frames[:, :-1]
-    frames[:, 0] *= np.float32(1 - 0.97)
-    frames *= _povey_window() if window is None else window
-    spectrum = np.fft.rfft(frames, 512)[:, :256]
-    power: FloatArray = (spectrum.real**2 + spectrum.imag**2).astype(np.float32, copy=False)
-    energies = _multiply(host_math(), power, filters)
-    return np.log(np.maximum(energies, np.float32(np.finfo(np.float32).eps)))
+    math, filters = host_math(), _mel_filters()
+    weights = _povey_window() if window is None else window
+    everything = np.lib.stride_tricks.sliding_window_view(audio, N_FFT)[::HOP_LENGTH]
+    energies = np.empty((len(everything), N_MELS), np.float32)
+
+    def hear(start: int) -> None:
+        some = slice(start, start + _FRAMES_OF_SOUND)
+        frames = everything[some] - everything[some].mean(axis=1, keepdims=True)
+        frames[:, 1:] -= np.float32(0.97) * frames[:, :-1]
+        frames[:, 0] *= np.float32(1 - 0.97)
+        frames *= weights
+        spectrum = np.fft.rfft(frames, 512)[:, :256]
+        power: FloatArray = (spectrum.real**2 + spectrum.imag**2).astype(np.float32, copy=False)
+        math.multiply(power, filters, energies[some])
+
+    math.for_each(hear, range(0, len(everything), _FRAMES_OF_SOUND))
+    np.maximum(energies, np.float32(np.finfo(np.float32).eps), out=energies)
+    return np.log(energies, out=energies)
 
 
 @cache
@@ -142,7 +151,7 @@ class SpeakerEncoder:
         channels = maps.transpose(1, 0, 2).reshape(-1, strip.width)  # (320, width)
         unfolded = np.lib.stride_tricks.sliding_window_view(channels, 5, axis=1)[:, ::2]  # (320, n_rows, 5)
         rows = np.ascontiguousarray(unfolded.transpose(2, 0, 1)).reshape(-1, unfolded.shape[1]).T
-        states = _multiply(self._math, rows, self._entry)
+        states = product(self._math, rows, self._entry)
         states += self._shift
         np.maximum(states, 0, out=states)  # (n_rows, 128)
         for block in self._blocks:
@@ -328,13 +337,13 @@ class _Layer:
 
     def __call__(self, math: HostMath, cut: FloatArray, outputs: FloatArray, strip: _Strip) -> None:
         """What is left of states `(n_rows, n_in)` -> outputs `(n_rows, 32)`, filled."""
-        narrow = _multiply(math, cut, self.narrow)
+        narrow = product(math, cut, self.narrow)
         narrow += self.narrow_shift
         np.maximum(narrow, 0, out=narrow)  # (n_rows, 128)
         for rows in strip.rows_between:
             narrow[rows] = 0
 
-        products = _multiply(math, narrow, self.local)  # (n_rows, 3 * 32)
+        products = product(math, narrow, self.local)  # (n_rows, 3 * 32)
         before, here, after = np.split(products, 3, axis=1)
         here[self.dilation :] += before[: -self.dilation]
         here[: -self.dilation] += after[self.dilation :]
@@ -345,10 +354,10 @@ class _Layer:
         around = np.empty((strip.n_segments, narrow.shape[1]), np.float32)
         for rows, segments, means in zip(strip.rows, strip.segments, strip.surroundings, strict=True):
             math.multiply(means, narrow[rows], around[segments])
-        hidden = _multiply(math, around, self.context[0])
+        hidden = product(math, around, self.context[0])
         hidden += self.context[1]
         np.maximum(hidden, 0, out=hidden)
-        gates = _multiply(math, hidden, self.gate[0])
+        gates = product(math, hidden, self.gate[0])
         gates += self.gate[1]
         of_rows: FloatArray = (0.5 + 0.5 * np.tanh(0.5 * gates))[strip.segment_of_row]
         return of_rows
@@ -381,7 +390,7 @@ class _Block:
             n_known = n_in + number * _GROWTH
             cut = layer.norm.cut(everything[:, :n_known], left[:, :n_known])
             layer(math, cut, everything[:, n_known : n_known + _GROWTH], strip)
-        states = _multiply(math, self.norm.cut(everything, left), self.transit)
+        states = product(math, self.norm.cut(everything, left), self.transit)
         states += self.shift
         return states
 
@@ -419,12 +428,6 @@ class _Norm:
         """`(n, n_channels)` into `out`: what is left is to multiply by `scale` and to add `shift`."""
         y = np.maximum(x, self.least, out=out)
         return y if self.most is None else np.minimum(y, self.most, out=y)
-
-
-def _multiply(math: HostMath, a: FloatArray, b: FloatArray) -> FloatArray:
-    product = np.empty((len(a), b.shape[1]), np.float32)
-    math.multiply(a, b, product)
-    return product
 
 
 def _normalised(x: FloatArray, scale: FloatArray, shift: FloatArray) -> FloatArray:
