@@ -330,17 +330,13 @@ def _gelu_on_host(x: Floats) -> Floats:
 
 def gelu_in_place(x: Floats) -> None:
     """`gelu` of x (m, n) on one core."""
-    n_rows = max(_BLOCK // x.shape[1], 1)
-    y = np.empty((min(n_rows, len(x)), x.shape[1]), np.float32)
+    host, n_rows = host_math(), max(_BLOCK // x.shape[1], 1)
+    phi = np.empty((min(n_rows, len(x)), x.shape[1]), np.float32)
     for start in range(0, len(x), n_rows):
         block = x[start : start + n_rows]
-        _gelu_into(block, y[: len(block)])
-        block[:] = y[: len(block)]
-
-
-def _gelu_into(x: Floats, out: Floats) -> None:
-    np.multiply(x, np.float32(math.sqrt(0.5)), out=out)
-    host_math().erf(out)
-    out += 1
-    out *= x
-    out *= 0.5
+        phi = phi[: len(block)]
+        np.multiply(block, np.float32(math.sqrt(0.5)), out=phi)
+        host.erf(phi)
+        phi += 1
+        phi *= 0.5
+        block *= phi
