@@ -344,7 +344,7 @@ class _Layer:
             narrow[rows] = 0
 
         products = product(math, narrow, self.local)  # (n_rows, 3 * 32)
-        before, here, after = np.split(products, 3, axis=1)
+        before, here, after = (products[:, start : start + _GROWTH] for start in (0, _GROWTH, 2 * _GROWTH))
         here[self.dilation :] += before[: -self.dilation]
         here[: -self.dilation] += after[self.dilation :]
         np.multiply(here, self._gates(math, narrow, strip), out=outputs)
