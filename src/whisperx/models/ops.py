@@ -20,7 +20,6 @@ from whisperx.models.host import Floats, host_math
 
 Array: TypeAlias = Any  # mx.array, or float32 NumPy array; never both in one network
 
-_SIZE = 4  # bytes of a float32
 _BLOCK = 1 << 15  # numbers of an element-wise operation at a time: they fit the second-level cache
 _ROW_BLOCK = 384  # rows of a long sequence in one product
 _WEIGHT_BLOCK = 2 << 20  # bytes of weights in one product of few rows
@@ -49,29 +48,20 @@ class Tiles:
     parts: Sequence[tuple[slice, Any]]  # columns of what comes out, which one core computes, and weights
 
 
-def lay_out_for_tiles(layer: nn.Module, n_rows: int, *, is_looked_up: bool = False) -> None:
+def lay_out_for_tiles(layer: nn.Module, n_rows: int, *, looked_up: npt.NDArray[Any] | None = None) -> None:
     """Let `linear` multiply a layer on the host with tiles of `n_rows` rows, and in no other way from now on.
 
-    is_looked_up : whether the rows of its weights serve as an `embedding`, too
+    looked_up : for a layer that is an `embedding`, too: the same weights for that, of any type that holds them
     """
-    host = host_math()
-    if is_looked_up:
-        layer.weight = _halved(layer.weight)
-    weight = layer.weight
-    n_out, n_in = weight.shape
-    width = -(-n_out // -(-n_out * n_in * _SIZE // _WEIGHT_BLOCK))
+    host, weight = host_math(), layer.weight
+    n_out = len(weight)
+    width = -(-n_out // -(-weight.nbytes // _WEIGHT_BLOCK))
     columns = [slice(i, min(i + width, n_out)) for i in range(0, n_out, width)]
-    parts = [(wide, host.laid_out(weight[wide].astype(np.float32, copy=False).T, n_rows)) for wide in columns]
-    layer.tiles = Tiles(n_rows, n_out, parts)
-    if not is_looked_up:
+    layer.tiles = Tiles(n_rows, n_out, [(wide, host.laid_out(weight[wide].T, n_rows)) for wide in columns])
+    if looked_up is None:
         del layer.weight
-
-
-def _halved(x: Floats) -> npt.NDArray[Any]:
-    """The same numbers as float16, where it has all of them, as it has those of most checkpoints; else x itself."""
-    with np.errstate(over="ignore"):
-        halves = x.astype(np.float16)
-    return halves if np.array_equal(halves, x) else x
+    else:
+        layer.weight = looked_up
 
 
 def is_on_host(x: Array) -> bool:

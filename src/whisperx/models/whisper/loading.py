@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 
 import mlx.core as mx
+import numpy as np
 from mlx import nn
 from mlx.utils import tree_unflatten
 
@@ -45,6 +46,8 @@ def build_whisper(
     on_host : whether it computes in NumPy (see `models.ops`); None: in float32 on a CPU
     """
     weights = round_weights(checkpoint, dtype=dtype, quantization=quantization)
+    stored = checkpoint.arrays["decoder.token_embedding.weight"]
+    halves = stored if stored.dtype == np.float16 and dtype != mx.bfloat16 else None
     if quantization is not None and mx.default_device() == mx.cpu:
         weights, quantization, dtype = _expanded(weights, quantization), None, mx.float32
     rows_per_tile = rows_per_tile or default_rows_per_tile()
@@ -55,7 +58,7 @@ def build_whisper(
         on_host = mx.default_device() == mx.cpu and dtype == mx.float32
     if on_host:
         to_host(model)
-        model.decoder.lay_out(rows_per_tile)
+        model.decoder.lay_out(rows_per_tile, halves)
     return model
 
 

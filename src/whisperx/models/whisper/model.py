@@ -182,10 +182,16 @@ class TextDecoder(nn.Module):
         self.blocks = [DecoderBlock(dims.n_text_state, dims.n_text_head) for _ in range(dims.n_text_layer)]
         self.ln = nn.LayerNorm(dims.n_text_state)
 
-    def lay_out(self, rows_per_tile: int) -> None:
-        """On the host, before the first token: weights as the products with tiles want them."""
+    def lay_out(self, rows_per_tile: int, embeddings: Array | None = None) -> None:
+        """On the host, before the first token: weights as the products with tiles want them.
+
+        embeddings : the same as those of the tokens in float16, to be looked up in half the memory
+        """
         # The largest first, while there are no copies of the others.
-        ops.lay_out_for_tiles(self.token_embedding, rows_per_tile, is_looked_up=True)
+        layer: nn.Module = self.token_embedding
+        ops.lay_out_for_tiles(layer, rows_per_tile, looked_up=layer.weight if embeddings is None else embeddings)
+        if embeddings is not None:
+            layer.weight = embeddings.copy()  # only now, when those in float32 are gone
         for block in self.blocks:
             attn, cross = block.attn, block.cross_attn
             for layer in (attn.query, attn.key, attn.value, attn.out, cross.query, cross.out, block.mlp1, block.mlp2):
