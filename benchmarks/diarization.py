@@ -134,10 +134,11 @@ def share_of_words(words: list[Word], turns: list[Turn]) -> float:
 def choose(half: list[Recording]) -> None:
     """Print, for each pair of settings, how many recordings of a half have the right number, and the errors."""
     segmenter, encoder, defaults = packaged_powerset_segmentation(), load_speaker_encoder(), DiarizeSettings()
-    geometry = segmenter.geometry(defaults.step_seconds)
+    step_seconds = defaults.step * segmenter.window_seconds
+    geometry = segmenter.geometry(step_seconds)
     heard = []
     for recording in half:
-        scores = segmenter.scores(recording.audio, step_seconds=defaults.step_seconds)
+        scores = segmenter.scores(recording.audio, step_seconds=step_seconds)
         voices = find_voices(scores, geometry, recording.audio, encoder, defaults, lambda share: None)
         heard.append((recording, scores, voices))
     print(f"first half: {', '.join(recording.name for recording in half)}\ndistance  least  right number  error, %")

@@ -44,7 +44,7 @@ _MAX_CLUSTERED = 2000  # voices that are clustered; the others of a long recordi
 class DiarizeSettings:
     """How voices become speakers. docs/diarization.md says how the defaults were chosen."""
 
-    step_seconds: float = 5.0  # from one window to the next: less is slower and a little more exact
+    step: float = 0.75  # of a window, from one to the next: less is slower and hardly more exact
     onset: float = 0.5  # a voice is active from this score on
     min_embedded_seconds: float = 0.1  # a voice heard for less is nobody's
     max_embedded_seconds: float = 5.0  # of a voice in a window that its vector is made of
@@ -123,10 +123,11 @@ def diarize(
     encoder = load_speaker_encoder() if encoder is None else encoder
     report = _rising(progress_callback)
 
-    geometry = segmenter.geometry(settings.step_seconds)
+    step_seconds = settings.step * segmenter.geometry().window / SAMPLE_RATE
+    geometry = segmenter.geometry(step_seconds)
     scores = segmenter.scores(
         audio,
-        step_seconds=settings.step_seconds,
+        step_seconds=step_seconds,
         on_windows=lambda done, total: report(50 * done / total),
     )  # (n_windows, n_frames, n_local)
     voices = find_voices(scores, geometry, audio, encoder, settings, lambda share: report(50 + 49 * share))
@@ -224,7 +225,7 @@ def _frames_to_embed(active: BoolArray, local: int, n_mels: int, settings: Diari
     alone = np.flatnonzero(speaks & (active[of_mel].sum(axis=1) == 1))
     is_alone = len(alone) >= settings.min_clustered_seconds * _MELS_PER_SECOND
     frames = alone if is_alone else np.flatnonzero(speaks)
-    # The middle of the window: its ends are the middles of its neighbours.
+    # The middle of the window: its neighbours hear its ends, too.
     limit = round(settings.max_embedded_seconds * _MELS_PER_SECOND)
     nearest = np.argsort(np.abs(frames - n_mels / 2), kind="stable")[:limit]
     return np.sort(frames[nearest]), is_alone
