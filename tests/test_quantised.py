@@ -12,6 +12,7 @@ from whisperx.backends.mlx import MlxBackend
 from whisperx.checkpoints import Quantization
 from whisperx.cli import build_parser
 from whisperx.errors import OptionError
+from whisperx.models.ops import embedding
 from whisperx.models.whisper.compute_types import COMPUTE_TYPES, ComputeType, find_compute_type
 from whisperx.models.whisper.loading import assemble, build_whisper, round_weights
 from whisperx.schema import DecodingOptions, Meter
@@ -34,6 +35,15 @@ def chunks() -> list[np.ndarray]:
 
 def decode(backend, chunks, batch_size=4, options=GREEDY):
     return backend.decode(chunks, options, batch_size=batch_size, on_result=lambda *_: None, meter=Meter())
+
+
+@pytest.mark.parametrize("dtype", [mx.bfloat16, mx.float16, mx.float32])
+def test_a_cpu_looks_token_embeddings_up_as_they_were_rounded(dtype):
+    arrays = {name: array.astype(np.float16) for name, array in random_arrays(TALKER).items()}
+    with mx.stream(mx.cpu):
+        model = build_whisper(checkpoint(TALKER, arrays), dtype=dtype, quantization=INT8)
+    rounded = mx.array(arrays[EMBEDDING][[5, 0]]).astype(dtype).astype(mx.float32)
+    assert np.array_equal(embedding(model.decoder.token_embedding, [5, 0]), np.asarray(rounded))
 
 
 @pytest.mark.parametrize(

@@ -48,20 +48,15 @@ class Tiles:
     parts: Sequence[tuple[slice, Any]]  # columns of what comes out, which one core computes, and weights
 
 
-def lay_out_for_tiles(layer: nn.Module, n_rows: int, *, looked_up: npt.NDArray[Any] | None = None) -> None:
-    """Let `linear` multiply a layer on the host with tiles of `n_rows` rows, and in no other way from now on.
-
-    looked_up : for a layer that is an `embedding`, too: the same weights for that, of any type that holds them
-    """
+def lay_out_for_tiles(layer: nn.Module, n_rows: int) -> None:
+    """Let `linear` multiply a layer on the host with tiles of `n_rows` rows, and in no other way from now on: its
+    `weight` is gone."""
     host, weight = host_math(), layer.weight
     n_out = len(weight)
     width = -(-n_out // -(-weight.nbytes // _WEIGHT_BLOCK))
     columns = [slice(i, min(i + width, n_out)) for i in range(0, n_out, width)]
     layer.tiles = Tiles(n_rows, n_out, [(wide, host.laid_out(weight[wide].T, n_rows)) for wide in columns])
-    if looked_up is None:
-        del layer.weight
-    else:
-        layer.weight = looked_up
+    del layer.weight
 
 
 def is_on_host(x: Array) -> bool:

@@ -189,9 +189,10 @@ class TextDecoder(nn.Module):
         """
         # The largest first, while there are no copies of the others.
         layer: nn.Module = self.token_embedding
-        ops.lay_out_for_tiles(layer, rows_per_tile, looked_up=layer.weight if embeddings is None else embeddings)
-        if embeddings is not None:
-            layer.weight = embeddings.copy()  # only now, when those in float32 are gone
+        looked_up = layer.weight if embeddings is None else embeddings
+        ops.lay_out_for_tiles(layer, rows_per_tile)
+        # Copied out of the file only now, when those in float32 are gone.
+        layer.weight = looked_up if embeddings is None else looked_up.copy()
         for block in self.blocks:
             attn, cross = block.attn, block.cross_attn
             for layer in (attn.query, attn.key, attn.value, attn.out, cross.query, cross.out, block.mlp1, block.mlp2):
